@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Needs Python >= 3.11; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types layers check parity bench clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP) ## The local virtual environment, with Envoy
+
+demo: $(STAMP) ## Real traffic through a real Envoy, each step checked
+	$(BIN)/pypilot demo
+
+test: $(STAMP) ## All tests
+	$(BIN)/python -m pytest -n auto
+
+lint: $(STAMP) ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Strict types
+	$(BIN)/mypy
+
+layers: $(STAMP) ## The rules between rooms
+	$(BIN)/lint-imports
+
+check: lint types layers test ## Everything that CI checks
+
+parity: $(STAMP) ## Compare with recorded istiod answers (RECORDINGS=DIR)
+	$(BIN)/python -m bench.parity $(if $(RECORDINGS),--recordings $(RECORDINGS))
+
+bench: $(STAMP) ## Figures: compile, recompile, connect storms, memory
+	$(BIN)/python -m bench
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

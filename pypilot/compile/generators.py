@@ -1,0 +1,24 @@
+"""The registry of resource types: type URL -> the function that makes everything one proxy could ask for."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from pypilot.compile.clusters import compile_clusters
+from pypilot.compile.endpoints import compile_endpoints
+from pypilot.compile.listeners import compile_listeners
+from pypilot.compile.routes import compile_routes
+from pypilot.compile.secrets import compile_secrets
+from pypilot.wire import types
+from pypilot.wire.node import Proxy
+from pypilot.wire.resource import ResourceSet
+from pypilot.world.reader import Reader
+
+GENERATORS: Mapping[str, Callable[[Reader, Proxy], ResourceSet]] = MappingProxyType(
+    {
+        types.CLUSTER: compile_clusters,
+        types.ENDPOINT: compile_endpoints,
+        types.LISTENER: compile_listeners,
+        types.ROUTE: compile_routes,
+        types.SECRET: compile_secrets,
+    }
+)

@@ -1,0 +1,44 @@
+"""The resource kinds: one file a kind (its messages, its checks), and their registry.
+
+`KINDS` is the registry: file parsing, validation, and later watches and RBAC derive from it. Adding a kind is one file
+and one entry. Nothing here does I/O or knows another object.
+"""
+
+from types import MappingProxyType
+
+from pypilot.kinds import (
+    config_map,
+    core,
+    destination_rule,
+    endpoint_slice,
+    gateway,
+    pod,
+    secret,
+    service,
+    service_entry,
+    virtual_service_validation,
+)
+from pypilot.kinds.base import Kind
+
+KINDS: tuple[Kind, ...] = (
+    core.NAMESPACE,
+    core.NODE,
+    core.SERVICE_ACCOUNT,
+    pod.KIND,
+    service.KIND,
+    endpoint_slice.KIND,
+    secret.KIND,
+    config_map.KIND,
+    gateway.KIND,
+    virtual_service_validation.KIND,
+    destination_rule.KIND,
+    service_entry.KIND,
+)
+
+BY_GROUP_KIND = MappingProxyType({(kind.group, kind.name): kind for kind in KINDS})
+
+
+def kind_of(api_version: str, kind: str) -> Kind | None:
+    """The registry entry for an object's `apiVersion` and `kind`, or None if pypilot does not read it."""
+    group = api_version.rpartition("/")[0]
+    return BY_GROUP_KIND.get((group, kind))

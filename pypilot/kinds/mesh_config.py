@@ -1,0 +1,96 @@
+"""Istio MeshConfig and the ProxyConfig in it: the fields that change what is compiled (MESH and PC rows).
+
+Not a Kubernetes kind: the text comes from a ConfigMap or a file.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from pypilot.kinds.base import Duration, LabelSelector, Spec, UInt32
+from pypilot.kinds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
+from pypilot.kinds.virtual_service import HTTPRetry
+
+
+class OutboundTrafficPolicy(Spec, frozen=True):
+    """`outboundTrafficPolicy` (MESH-003)."""
+
+    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"] = "ALLOW_ANY"
+
+
+class InboundTrafficPolicy(Spec, frozen=True):
+    """`inboundTrafficPolicy` (MESH-015)."""
+
+    mode: Literal["PASSTHROUGH", "LOCALHOST"] = "PASSTHROUGH"
+
+
+class PathNormalization(Spec, frozen=True):
+    """`pathNormalization` (MESH-033)."""
+
+    normalization: Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = "DEFAULT"
+
+
+class MeshTLS(Spec, frozen=True):
+    """`meshMTLS`, `tlsDefaults` (MESH-034, MESH-035)."""
+
+    min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
+    ecdh_curves: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
+
+
+class Topology(Spec, frozen=True):
+    """`defaultConfig.gatewayTopology` (PC-008…010)."""
+
+    num_trusted_proxies: UInt32 = 0
+    forward_client_cert_details: str = ""
+
+
+class Tracing(Spec, frozen=True):
+    """`defaultConfig.tracing` (PC-007): sampling only; providers belong to telemetry."""
+
+    sampling: float | None = None
+    max_path_tag_length: UInt32 = 0
+
+
+class ProxyConfig(Spec, frozen=True):
+    """`defaultConfig` (PC rows); the value that travels in node metadata is merged over it."""
+
+    gateway_topology: Topology = Topology()
+    tracing: Tracing | None = None
+    proxy_metadata: dict[str, str] = {}
+
+
+class MeshConfig(Spec, frozen=True):
+    """The mesh-wide configuration, with Istio's built-in defaults."""
+
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    enable_auto_mtls: bool = msgspec.field(name="enableAutoMtls", default=True)
+    connect_timeout: Duration = Duration(10_000_000_000)
+    tcp_keepalive: TcpKeepalive | None = None
+    protocol_detection_timeout: Duration = Duration(0)
+    proxy_listen_port: int = 15001
+    proxy_inbound_listen_port: int = 15006
+    proxy_http_port: int = 0
+    outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
+    inbound_traffic_policy: InboundTrafficPolicy = InboundTrafficPolicy()
+    default_service_export_to: tuple[str, ...] = ("*",)
+    default_virtual_service_export_to: tuple[str, ...] = ("*",)
+    default_destination_rule_export_to: tuple[str, ...] = ("*",)
+    access_log_file: str = ""
+    access_log_format: str = ""
+    access_log_encoding: Literal["TEXT", "JSON"] = "TEXT"
+    disable_envoy_listener_log: bool = False
+    enable_tracing: bool = True
+    default_http_retry_policy: HTTPRetry | None = None
+    dns_refresh_rate: Duration = Duration(60_000_000_000)
+    path_normalization: PathNormalization = PathNormalization()
+    mesh_mtls: MeshTLS = msgspec.field(name="meshMTLS", default=MeshTLS())
+    tls_defaults: MeshTLS = MeshTLS()
+    h2_upgrade_policy: Literal["DO_NOT_UPGRADE", "UPGRADE"] = "DO_NOT_UPGRADE"
+    outbound_cluster_stat_name: str = ""
+    inbound_cluster_stat_name: str = ""
+    locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
+    discovery_selectors: tuple[LabelSelector, ...] = ()
+    default_config: ProxyConfig = ProxyConfig()

@@ -1,0 +1,245 @@
+"""From plain data (decoded YAML or JSON) to kinds, with every defect named and as little as possible rejected.
+
+A wrong field rejects the smallest list item that its kind declares as a unit (`Kind.units`), else the object. Unknown
+fields are warnings. Pure: the caller knows where the data came from.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec
+
+_AT = re.compile(r"^(?P<text>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+Path = tuple[str | int, ...]
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The outcome: the object, if any of it could be used, and what was found wrong."""
+
+    object: Object | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """True if nothing had to be rejected."""
+        return self.object is not None and not any(f.severity == "error" for f in self.findings)
+
+
+def _decode_hook(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        if isinstance(value, str):
+            return Duration.parse(value)
+        raise ValueError(f"invalid duration {value!r}, want a string such as 1.5s")
+    raise NotImplementedError
+
+
+def convert(data: Any, into: type[S]) -> S:
+    """Strictly convert plain data.
+
+    Raises:
+        msgspec.ValidationError: a field is wrong; the message carries its path.
+    """
+    return msgspec.convert(data, into, strict=False, dec_hook=_decode_hook)
+
+
+def _without_nulls(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {k: _without_nulls(v) for k, v in data.items() if v is not None}
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
+        return [_without_nulls(v) for v in data if v is not None]
+    return data
+
+
+def _steps(path: str) -> Path:
+    return tuple(int(i) if i.isdigit() else (key or i) for key, i in _STEP.findall(path))
+
+
+def field_path(path: Path) -> str:
+    """`("spec", "http", 0)` -> `spec.http[0]`."""
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+
+
+def _bad_key(into: type[Spec], data: Any, path: Path, text: str) -> str | None:
+    """msgspec does not name the key of a map whose value is wrong: leave the keys out, one by one."""
+    values = _at(data, path)
+    for key in values if isinstance(values, Mapping) else ():
+        try:
+            convert(_remove(data, (*path, key)), into)
+        except msgspec.ValidationError as error:
+            if str(error) == text:
+                continue
+        return str(key)
+    return None
+
+
+def _locate(error: msgspec.ValidationError, data: Any, into: type[Spec]) -> tuple[Path, str]:
+    text = str(error)
+    match = _AT.match(text)
+    if match is None:
+        return (), text
+    path = _steps(match["path"])
+    message = match["text"]
+    if "..." in path:
+        cut = path.index("...")
+        key = _bad_key(into, data, path[:cut], text)
+        path = path[:cut] if key is None else (*path[:cut], key, *path[cut + 1 :])
+    missing = re.match(r"Object missing required field `(\w+)`", message)
+    if missing:
+        path, message = (*path, missing[1]), "required field is missing"
+    value = _at(data, path)
+    if value is not _ABSENT and not isinstance(value, Mapping | list) and repr(value) not in message:
+        message = f"{message}, got {value!r}"
+    return path, message
+
+
+_ABSENT = object()
+
+
+def _at(data: Any, path: Path) -> Any:
+    for step in path:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return _ABSENT
+    return data
+
+
+def _unit_of(path: Path, units: tuple[str, ...]) -> Path | None:
+    """The longest prefix of `path` that is an item of one of the `units`."""
+    for length in range(len(path), 0, -1):
+        if isinstance(path[length - 1], int):
+            shape = "".join("[]" if isinstance(p, int) else f".{p}" for p in path[:length]).lstrip(".")
+            if shape in units:
+                return path[:length]
+    return None
+
+
+def _remove(data: Any, path: Path) -> Any:
+    """A copy of `data` without what is at `path`; only the containers on the way are copied."""
+    head, *rest = path
+    if isinstance(head, int):
+        items = list(data)
+        if rest:
+            items[head] = _remove(items[head], tuple(rest))
+        else:
+            del items[head]
+        return items
+    if not rest:
+        return {k: v for k, v in data.items() if k != head}
+    return {**data, head: _remove(data[head], tuple(rest))}
+
+
+class _Removals:
+    """Translates paths in pruned data back to paths in the original."""
+
+    def __init__(self) -> None:
+        self._paths: list[Path] = []
+
+    def add(self, original: Path) -> None:
+        self._paths.append(original)
+
+    def original(self, path: Path) -> Path:
+        out: list[str | int] = []
+        for step in path:
+            if isinstance(step, int):
+                prefix = tuple(out)
+                gone = sorted(p[-1] for p in self._paths if p[:-1] == prefix and isinstance(p[-1], int))
+                for index in gone:
+                    if index <= step:
+                        step += 1
+            out.append(step)
+        return tuple(out)
+
+
+def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
+    """Read one object of `kind` from plain data in the API's JSON form."""
+    findings = list(unknown_fields(kind, data))
+    removals = _Removals()
+    pruned: Any = data
+    nulls_gone = False
+    while True:
+        try:
+            obj: Object = msgspec.convert(pruned, kind.type, strict=False, dec_hook=_decode_hook)
+        except msgspec.ValidationError as error:
+            if not nulls_gone:
+                pruned, nulls_gone = _without_nulls(pruned), True
+                continue
+            path, message = _locate(error, pruned, kind.type)
+            errors = [(path, message)]
+        else:
+            found = [f for f in kind.validate(obj) if f.severity == "error"]
+            findings.extend(f for f in kind.validate(obj) if f.severity != "error" and not found)
+            if not found:
+                return Parsed(obj, tuple(findings))
+            errors = [(_steps(f.field), f.message) for f in found]
+        if not nulls_gone:  # indexes below must count what the converter counts
+            pruned, nulls_gone = _without_nulls(pruned), True
+            continue
+        units = {}
+        for path, message in errors:
+            original = removals.original(path)
+            findings.append(Finding(field_path(original), message))
+            unit = _unit_of(path, kind.units)
+            if unit is None:
+                return Parsed(None, tuple(findings))
+            units[unit] = removals.original(unit)
+        for unit in sorted(units, key=lambda u: [str(s).zfill(9) for s in u], reverse=True):
+            pruned = _remove(pruned, unit)
+        for original in units.values():
+            removals.add(original)
+
+
+@cache
+def _fields(cls: type[Spec]) -> dict[str, Any]:
+    return {f.encode_name: f.type for f in msgspec.structs.fields(cls)}
+
+
+def _walk_unknown(cls: Any, data: Any, path: Path) -> list[Path]:
+    origin = get_origin(cls)
+    if origin in (Union, UnionType):
+        for arg in get_args(cls):
+            if arg is not type(None):
+                return _walk_unknown(arg, data, path)
+    if origin is tuple and isinstance(data, list):
+        return [p for i, item in enumerate(data) for p in _walk_unknown(get_args(cls)[0], item, (*path, i))]
+    if origin is dict and isinstance(data, Mapping):
+        return [p for k, item in data.items() for p in _walk_unknown(get_args(cls)[1], item, (*path, str(k)))]
+    if not (isinstance(cls, type) and issubclass(cls, Spec) and isinstance(data, Mapping)):
+        return []
+    known = _fields(cls)
+    out: list[Path] = []
+    for key, value in data.items():
+        if key in known:
+            out.extend(_walk_unknown(known[key], value, (*path, key)))
+        elif not (not path and key in ("apiVersion", "kind", "status")):
+            out.append((*path, str(key)))
+    return out
+
+
+def unknown_fields(kind: Kind, data: Mapping[str, Any]) -> list[Finding]:
+    """A warning for each field that has no effect because pypilot does not know it; Kubernetes kinds are open."""
+    if "*" in kind.open_fields:
+        return []
+    body = {k: v for k, v in data.items() if k not in ("metadata", "status")}
+    return [
+        Finding(field_path(path), "unknown field, it has no effect", severity="warning", code="unknown-field")
+        for path in _walk_unknown(kind.type, body, ())
+        if path not in (("metadata",),)
+    ]
+
+
+def unknown_mesh_fields(data: Mapping[str, Any], into: type[Spec]) -> list[Finding]:
+    """Likewise for a message that is not a kind (MeshConfig)."""
+    return [
+        Finding(field_path(path), "unknown field, it has no effect", severity="warning", code="unknown-field")
+        for path in _walk_unknown(into, data, ())
+    ]

@@ -1,0 +1,186 @@
+"""The identity of a proxy: an Envoy `Node` message read into a frozen, hashable `Proxy`.
+
+Source: envoy.config.core.v3.Node; the NODE rows of Istio's conventions. Must not look at the world: labels and
+localities that pilot re-reads from pods are the compiler's business.
+"""
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ProxyType = Literal["sidecar", "router", "waypoint", "ztunnel"]
+PROXY_TYPES: tuple[ProxyType, ...] = ("sidecar", "router", "waypoint", "ztunnel")
+
+Labels = tuple[tuple[str, str], ...]
+"""Labels in key order: hashable."""
+
+
+class NodeError(ValueError):
+    """A Node that no proxy may have (NODE-001, NODE-002, NODE-003)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locality:
+    """Where something runs; empty strings where unknown."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(p for p in (self.region, self.zone, self.sub_zone) if p)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One proxy as its Node message describes it."""
+
+    id: str
+    type: ProxyType
+    ips: tuple[str, ...]
+    name: str
+    namespace: str
+    dns_domain: str
+    cluster_id: str = "Kubernetes"
+    service_account: str = ""
+    labels: Labels = ()
+    locality: Locality = Locality()
+    network: str = ""
+    mesh_id: str = ""
+    node_name: str = ""
+    workload_name: str = ""
+    istio_version: str = ""
+    """Empty for a proxy that is not started by Istio's agent."""
+    user_agent_version: str = ""
+    extensions: frozenset[str] | None = None
+    """Names of the extensions that Envoy says it was built with; None where the node carries no list."""
+    interception_mode: str = "REDIRECT"
+    idle_timeout: str = ""
+    http10: bool = False
+    unprivileged: bool = False
+    enable_hbone: bool = False
+    disable_hbone_send: bool = False
+    dns_capture: bool = False
+    dns_auto_allocate: bool = False
+    network_view: tuple[str, ...] = ()
+    workload_sds: bool = False
+    """True for an upstream Envoy whose bootstrap has the cluster `sds-grpc` that serves `default` and `ROOTCA`."""
+    pod_ports: str = ""
+    status_port: int = 15021
+    prometheus_port: int = 15090
+    proxy_config: str = "{}"
+    """ProxyConfig that travelled in the node's metadata, canonical JSON (PC-001)."""
+
+    @property
+    def ip(self) -> str:
+        """The first address: the proxy's identity for matching service targets."""
+        return self.ips[0]
+
+    @property
+    def is_istio_build(self) -> bool:
+        """True if Istio's own filters may be sent: it lists them, or lists nothing and says it is Istio's."""
+        if self.extensions is not None:
+            return "istio.alpn" in self.extensions or "envoy.filters.http.alpn" in self.extensions
+        return bool(self.istio_version)
+
+    def label(self, key: str) -> str:
+        """The value of a label, or the empty string."""
+        for k, v in self.labels:
+            if k == key:
+                return v
+        return ""
+
+
+def _text(meta: Mapping[str, Any], key: str) -> str:
+    value = meta.get(key, "")
+    if value is None or isinstance(value, dict | list):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _flag(meta: Mapping[str, Any], key: str) -> bool:
+    return _text(meta, key).lower() in ("true", "1")
+
+
+def _port(meta: Mapping[str, Any], key: str, default: int) -> int:
+    text = _text(meta, key)
+    return int(text) if text.isdigit() else default
+
+
+def _words(meta: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = meta.get(key)
+    words = [str(v) for v in value] if isinstance(value, list) else _text(meta, key).split(",")
+    return tuple(w.strip() for w in words if w.strip())
+
+
+def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
+    out = []
+    for word in words:
+        try:
+            out.append(str(ipaddress.ip_address(word)))
+        except ValueError:
+            continue
+    return tuple(out)
+
+
+def parse_node(node: Mapping[str, Any]) -> Proxy:
+    """Read a Node in proto3 JSON form (`{"id": …, "metadata": {…}}`, snake_case).
+
+    Raises:
+        NodeError: the id has not four parts, the type is unknown, or no address is valid.
+    """
+    node_id = str(node.get("id", ""))
+    parts = node_id.split("~")
+    if len(parts) != 4:
+        raise NodeError(f"node id {node_id!r}: want TYPE~IP~NAME.NAMESPACE~DNS_DOMAIN")
+    kind, id_ip, full_name, dns_domain = parts
+    if kind not in PROXY_TYPES:
+        raise NodeError(f"node id {node_id!r}: unknown proxy type {kind!r}, want one of {', '.join(PROXY_TYPES)}")
+    meta: Mapping[str, Any] = node.get("metadata") or {}
+    ips = _addresses(_words(meta, "INSTANCE_IPS")) or _addresses((id_ip,))
+    if not ips:
+        raise NodeError(f"node id {node_id!r}: no valid IP address in the id or in INSTANCE_IPS")
+    name, _, id_namespace = full_name.partition(".")
+    where = node.get("locality") or {}
+    labels = meta.get("LABELS") or {}
+    version = ((node.get("user_agent_build_version") or {}).get("version")) or {}
+    extensions = node.get("extensions")
+    return Proxy(
+        id=node_id,
+        type=kind,
+        ips=ips,
+        name=_text(meta, "NAME") or name,
+        namespace=_text(meta, "NAMESPACE") or id_namespace,
+        dns_domain=dns_domain,
+        cluster_id=_text(meta, "CLUSTER_ID") or "Kubernetes",
+        service_account=_text(meta, "SERVICE_ACCOUNT"),
+        labels=tuple(sorted((str(k), str(v)) for k, v in labels.items())) if isinstance(labels, Mapping) else (),
+        locality=Locality(where.get("region", ""), where.get("zone", ""), where.get("sub_zone", "")),
+        network=_text(meta, "NETWORK"),
+        mesh_id=_text(meta, "MESH_ID"),
+        node_name=_text(meta, "NODE_NAME"),
+        workload_name=_text(meta, "WORKLOAD_NAME"),
+        istio_version=_text(meta, "ISTIO_VERSION"),
+        user_agent_version=f"{version.get('major_number', 0)}.{version.get('minor_number', 0)}" if version else "",
+        extensions=frozenset(e.get("name", "") for e in extensions) if extensions else None,
+        interception_mode=_text(meta, "INTERCEPTION_MODE") or "REDIRECT",
+        idle_timeout=_text(meta, "IDLE_TIMEOUT"),
+        http10=_flag(meta, "HTTP10"),
+        unprivileged=_flag(meta, "UNPRIVILEGED_POD"),
+        enable_hbone=_flag(meta, "ENABLE_HBONE"),
+        disable_hbone_send=_flag(meta, "DISABLE_HBONE_SEND"),
+        dns_capture=_flag(meta, "DNS_CAPTURE"),
+        dns_auto_allocate=_flag(meta, "DNS_AUTO_ALLOCATE"),
+        workload_sds=_flag(meta, "WORKLOAD_SDS"),
+        pod_ports=_text(meta, "POD_PORTS"),
+        network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),
+        status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),
+        prometheus_port=_port(meta, "ENVOY_PROMETHEUS_PORT", 15090),
+        proxy_config=json.dumps(meta.get("PROXY_CONFIG") or {}, sort_keys=True),
+    )

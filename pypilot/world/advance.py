@@ -1,0 +1,372 @@
+"""advance(World, Delta) -> World: replaces only the buckets that a change touches.
+
+Two passes: store the raw objects and note which derived buckets they can touch; then rebuild each of those once. A
+bucket that comes out equal stays the same object (`Draft.put`), so the change ends there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pypilot.kinds.base import Object, Ref
+from pypilot.kinds.config_map import ConfigMap
+from pypilot.kinds.destination_rule import DestinationRule
+from pypilot.kinds.endpoint_slice import EndpointSlice
+from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.kinds.mesh_config_parse import parse_mesh_config
+from pypilot.kinds.pod import Pod
+from pypilot.kinds.service import Service
+from pypilot.kinds.service_entry import ServiceEntry
+from pypilot.kinds.virtual_service import VirtualService
+from pypilot.wire.node import Locality
+from pypilot.world.delta import Delta, Problem
+from pypilot.world.draft import Draft
+from pypilot.world.endpoints import Surroundings, entry_endpoints, slice_endpoints
+from pypilot.world.model import Endpoint, MeshService, ServiceKey
+from pypilot.world.services import convert_service, convert_service_entry, service_hostname
+from pypilot.world.world import World
+
+MESH_CONFIG_MAP = "istio"
+_DEFAULT_MESH = MeshConfig()
+_NOWHERE = Locality()
+
+
+@dataclass(slots=True)
+class _Touched:
+    """Derived buckets that the second pass rebuilds."""
+
+    services: set[ServiceKey] = field(default_factory=set)
+    endpoints: set[ServiceKey] = field(default_factory=set)
+    rules: set[str] = field(default_factory=set)
+    gateway_names: set[str] = field(default_factory=set)
+    addresses: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """Address -> pods that were stored in this step and had or have it."""
+    entry_namespaces: set[str] = field(default_factory=set)
+    gateways: bool = False
+    mesh: bool = False
+    all_services: bool = False
+    all_endpoints: bool = False
+
+
+def advance(world: World, delta: Delta) -> World:
+    """The next world. Applying the same delta again changes nothing."""
+    draft = Draft(world)
+    step = _Step(world, draft)
+    for ref in delta.removals:
+        step.store(ref, None)
+    for obj in delta.upserts:
+        step.store(obj.ref, obj)
+    mesh_override = delta.mesh or world.mesh_override
+    problems = world.problems
+    if step.touched.mesh or delta.mesh is not None or world.generation == 0:
+        problems = step.rebuild_mesh(mesh_override)
+    step.rebuild()
+    origins = dict(world.origins)
+    for ref in delta.removals:
+        origins.pop(ref, None)
+    origins.update(delta.origins)
+    return World(
+        constants=world.constants,
+        objects=draft.objects,
+        tables=draft.tables,
+        origins=origins,
+        mesh_override=mesh_override,
+        problems=problems,
+        generation=world.generation + 1,
+        changed=frozenset(draft.changed),
+    )
+
+
+class _Step:
+    """One call of `advance`."""
+
+    def __init__(self, world: World, draft: Draft) -> None:
+        self.constants = world.constants
+        self.draft = draft
+        self.touched = _Touched()
+
+    @property
+    def mesh(self) -> MeshConfig:
+        return self.draft.get("mesh", "") or _DEFAULT_MESH
+
+    # -- first pass: raw objects and what they touch ------------------------------------------------------------------
+
+    def store(self, ref: Ref, obj: Object | None) -> None:
+        """Store or remove one object and note what it can touch."""
+        key = (ref.namespace, ref.name)
+        old = self.draft.object(ref.kind, *key)
+        if old is obj or (old is not None and old == obj):
+            return
+        self.draft.set_object(ref.kind, key, obj)
+        match ref.kind:
+            case "Namespace":
+                self.draft.put("namespaces", ref.name, obj)
+            case "Node":
+                self._store_node(ref.name, obj)
+            case "Pod":
+                self._store_pod(key, old, obj)
+            case "Service":
+                service_key = ServiceKey(
+                    service_hostname(ref.name, ref.namespace, self.constants.domain), ref.namespace
+                )
+                self._define(ref, [service_key] if old is not None else [], [service_key] if obj is not None else [])
+            case "EndpointSlice":
+                self._store_slice(ref, old, obj)
+            case "ServiceEntry":
+                self._define(ref, _entry_keys(old), _entry_keys(obj))
+                self.touched.entry_namespaces.add(ref.namespace)
+            case "DestinationRule":
+                self.draft.put("destination_rule", ref, obj)
+                self.touched.rules.add(ref.namespace)
+            case "VirtualService":
+                self.draft.put("virtual_service", ref, obj)
+                self.touched.gateway_names.update(_bound_gateways(old), _bound_gateways(obj))
+            case "Gateway":
+                self.draft.put("gateway", ref, obj)
+                self.touched.gateways = True
+            case "Secret":
+                self.draft.put("secrets", key, obj)
+            case "ConfigMap":
+                self.draft.put("config_maps", key, obj)
+                if key == (self.constants.root_namespace, MESH_CONFIG_MAP):
+                    self.touched.mesh = True
+            case _:
+                pass
+
+    def _store_node(self, name: str, obj: Object | None) -> None:
+        labels = obj.metadata.labels if obj is not None else {}
+        locality = Locality(
+            labels.get("topology.kubernetes.io/region", ""),
+            labels.get("topology.kubernetes.io/zone", ""),
+            labels.get("topology.istio.io/subzone", ""),
+        )
+        if self.draft.put("localities", name, locality if locality != _NOWHERE else None):
+            self.touched.all_endpoints = True
+
+    def _store_pod(self, key: tuple[str, str], old: Pod | None, new: Object | None) -> None:
+        self.draft.put("pods", key, new)
+        pods: list[Pod] = [p for p in (old, new) if isinstance(p, Pod)]
+        for ip in {ip for pod in pods for ip in pod.ips}:
+            self.touched.addresses.setdefault(ip, set()).add(key)
+        self.touched.endpoints.update(self.draft.get("pod_users", key) or ())
+        for ip in {ip for pod in pods for ip in pod.ips}:
+            self.touched.endpoints.update(self.draft.get("pod_users", ip) or ())
+        for ref in self.draft.get("selecting_entries", key[0]) or ():
+            self.touched.endpoints.update(_entry_keys(self.draft.object(*ref)))
+
+    def _store_slice(self, ref: Ref, old: EndpointSlice | None, new: Object | None) -> None:
+        for slice_, present in ((old, False), (new, True)):
+            if not isinstance(slice_, EndpointSlice) or not slice_.service_name:
+                continue
+            owner = (ref.namespace, slice_.service_name)
+            names = frozenset(self.draft.get("slices", owner) or ())
+            self.draft.put("slices", owner, (names | {ref.name} if present else names - {ref.name}) or None)
+            key = ServiceKey(service_hostname(owner[1], owner[0], self.constants.domain), owner[0])
+            self.touched.endpoints.add(key)
+            for user in _pod_keys(slice_):
+                users = frozenset(self.draft.get("pod_users", user) or ())
+                if present:
+                    self.draft.put("pod_users", user, users | {key})
+                elif not self._still_uses(owner, user):
+                    self.draft.put("pod_users", user, (users - {key}) or None)
+
+    def _still_uses(self, owner: tuple[str, str], user: object) -> bool:
+        names = self.draft.get("slices", owner) or ()
+        return any(user in _pod_keys(self.draft.object("EndpointSlice", owner[0], n)) for n in names)
+
+    def _define(self, ref: Ref, old: Iterable[ServiceKey], new: Iterable[ServiceKey]) -> None:
+        for key in old:
+            self.draft.put("definers", key, tuple(r for r in self.draft.get("definers", key) or () if r != ref))
+            self.touched.services.add(key)
+        for key in new:
+            self.draft.put("definers", key, tuple(sorted({*(self.draft.get("definers", key) or ()), ref})))
+            self.touched.services.add(key)
+
+    # -- second pass: derived buckets ---------------------------------------------------------------------------------
+
+    def rebuild_mesh(self, override: MeshConfig | None) -> tuple[Problem, ...]:
+        """MeshConfig from the override or the ConfigMap; a text that cannot be read leaves the last one (MESH-002)."""
+        config_map = self.draft.object("ConfigMap", self.constants.root_namespace, MESH_CONFIG_MAP)
+        mesh: MeshConfig | None = override
+        problems: tuple[Problem, ...] = ()
+        if mesh is None and isinstance(config_map, ConfigMap) and "mesh" in config_map.data:
+            mesh, findings = parse_mesh_config(config_map.data["mesh"])
+            problems = tuple(
+                Problem(
+                    f.message, f.severity, f.code, config_map.ref, f"data.mesh: {f.field}" if f.field else "data.mesh"
+                )
+                for f in findings
+            )
+            if mesh is None:
+                return problems
+        old = self.mesh
+        self.draft.put("mesh", "", mesh or _DEFAULT_MESH)
+        if old.trust_domain != self.mesh.trust_domain:
+            self.touched.all_services = self.touched.all_endpoints = True
+        if old.default_service_export_to != self.mesh.default_service_export_to:
+            self.touched.all_services = True
+        return problems
+
+    def rebuild(self) -> None:
+        """Rebuild every touched bucket once."""
+        for ip, stored in self.touched.addresses.items():
+            self._rebuild_address(ip, stored)
+        for namespace in self.touched.entry_namespaces:
+            refs = [e.ref for e in self.draft.objects_of("ServiceEntry") if e.namespace == namespace]
+            selecting = [r for r in refs if self.draft.object(*r).spec.workload_selector is not None]
+            self.draft.put("selecting_entries", namespace, tuple(sorted(selecting)))
+        self._rebuild_services()
+        self._rebuild_endpoints()
+        for namespace in self.touched.rules:
+            self._rebuild_rules(namespace)
+        if self.touched.gateways:
+            ordered = sorted(self.draft.objects_of("Gateway"), key=lambda g: g.age_key)
+            self.draft.put("gateways", "", tuple(ordered))
+        self._rebuild_virtual_services()
+
+    def _rebuild_address(self, ip: str, stored: set[tuple[str, str]]) -> None:
+        known = {(p.namespace, p.name) for p in self.draft.get("pods_by_ip", ip) or ()}
+        pods = [self.draft.object("Pod", *key) for key in sorted(known | stored)]
+        self.draft.put("pods_by_ip", ip, tuple(p for p in pods if p is not None and ip in p.ips))
+
+    def _rebuild_services(self) -> None:
+        touched = self.touched
+        keys = (
+            set(self.draft.tables.get("definers", {})) | touched.services if touched.all_services else touched.services
+        )
+        reorder = touched.all_services
+        selecting: set[str] = set()
+        for key in keys:
+            assert isinstance(key, ServiceKey)
+            old: MeshService | None = self.draft.get("services", key)
+            new = self._build_service(key)
+            if not self.draft.put("services", key, new):
+                continue
+            touched.endpoints.add(key)
+            for service in (old, new):
+                if service is not None and service.kubernetes:
+                    selecting.add(service.namespace)
+            if old is None or new is None or (old.export_to, old.age_key) != (new.export_to, new.age_key):
+                reorder = True
+                hosts = set(self.draft.get("hosts", key.hostname) or ())
+                hosts = hosts | {key} if new is not None else hosts - {key}
+                self.draft.put("hosts", key.hostname, tuple(sorted(hosts)))
+        for namespace in selecting:
+            self._rebuild_selecting(namespace)
+        if reorder:
+            self._rebuild_visibility()
+
+    def _build_service(self, key: ServiceKey) -> MeshService | None:
+        candidates: list[MeshService] = []
+        for ref in self.draft.get("definers", key) or ():
+            obj = self.draft.object(*ref)
+            if isinstance(obj, Service):
+                candidates.append(convert_service(obj, self.constants.domain, self.mesh.trust_domain))
+            elif isinstance(obj, ServiceEntry):
+                candidates.extend(s for s in convert_service_entry(obj) if s.hostname == key.hostname)
+        return min(candidates, key=lambda s: (not s.kubernetes, s.age_key), default=None)
+
+    def _rebuild_selecting(self, namespace: str) -> None:
+        found = [
+            service
+            for obj in self.draft.objects_of("Service")
+            if obj.namespace == namespace and obj.spec.selector
+            for service in (self.draft.get("services", _service_key(obj, self.constants.domain)),)
+            if service is not None
+        ]
+        self.draft.put("selecting_services", namespace, tuple(sorted(found, key=lambda s: s.age_key)))
+
+    def _rebuild_visibility(self) -> None:
+        public: list[MeshService] = []
+        private: dict[str, list[MeshService]] = {}
+        default = frozenset(self.mesh.default_service_export_to)
+        for service in self.draft.tables.get("services", {}).values():
+            exported = service.export_to if service.export_to is not None else default
+            if "*" in exported:
+                public.append(service)
+                continue
+            for namespace in exported - {"~"}:
+                private.setdefault(service.namespace if namespace == "." else namespace, []).append(service)
+        self.draft.put("public_services", "", tuple(s.key for s in sorted(public, key=lambda s: s.age_key)))
+        gone = set(self.draft.tables.get("private_services", {})) - set(private)
+        for namespace in gone:
+            self.draft.put("private_services", namespace, None)
+        for namespace, services in private.items():
+            keys = dict.fromkeys(s.key for s in sorted(services, key=lambda s: s.age_key))
+            self.draft.put("private_services", namespace, tuple(keys))
+
+    def _rebuild_endpoints(self) -> None:
+        keys = self.touched.endpoints
+        if self.touched.all_endpoints:
+            keys = keys | {s.key for s in self.draft.tables.get("services", {}).values()}
+        around = Surroundings(
+            pod=lambda namespace, name: self.draft.object("Pod", namespace, name),
+            pods_by_ip=lambda ip: self.draft.get("pods_by_ip", ip) or (),
+            node_locality=lambda node: self.draft.get("localities", node) or _NOWHERE,
+            trust_domain=self.mesh.trust_domain,
+            cluster_id=self.constants.cluster_id,
+        )
+        for key in keys:
+            service: MeshService | None = self.draft.get("services", key)
+            endpoints = () if service is None else self._build_endpoints(service, around)
+            self.draft.put("endpoints", key, endpoints)
+            accounts = {e.service_account for e in endpoints if e.service_account}
+            if service is not None:
+                accounts.update(service.expected_accounts)
+            self.draft.put("service_accounts", key, tuple(sorted(accounts)))
+
+    def _build_endpoints(self, service: MeshService, around: Surroundings) -> tuple[Endpoint, ...]:
+        source = self.draft.object(*service.source)
+        if isinstance(source, ServiceEntry):
+            pods: list[Pod] = []
+            if source.spec.workload_selector is not None:
+                pods = [p for p in self.draft.objects_of("Pod") if p.namespace == source.namespace]
+            return entry_endpoints(service, source, sorted(pods, key=lambda p: p.name), around)
+        names = self.draft.get("slices", (service.namespace, service.name)) or ()
+        slices = [self.draft.object("EndpointSlice", service.namespace, n) for n in sorted(names)]
+        return slice_endpoints(service, [s for s in slices if s is not None], around)
+
+    def _rebuild_rules(self, namespace: str) -> None:
+        rules = [r for r in self.draft.objects_of("DestinationRule") if r.namespace == namespace]
+        ordered: list[DestinationRule] = sorted(rules, key=lambda r: r.age_key)
+        self.draft.put("destination_rules", namespace, tuple(ordered))
+
+    def _rebuild_virtual_services(self) -> None:
+        wanted = self.touched.gateway_names
+        if not wanted:
+            return
+        bound: dict[str, list[VirtualService]] = {name: [] for name in wanted}
+        for service in self.draft.objects_of("VirtualService"):
+            for name in _bound_gateways(service) & wanted:
+                bound[name].append(service)
+        for name, services in bound.items():
+            self.draft.put("virtual_services", name, tuple(sorted(services, key=lambda s: s.age_key)))
+
+
+def _service_key(service: Service, domain: str) -> ServiceKey:
+    return ServiceKey(service_hostname(service.name, service.namespace, domain), service.namespace)
+
+
+def _entry_keys(entry: Object | None) -> list[ServiceKey]:
+    if not isinstance(entry, ServiceEntry):
+        return []
+    return [ServiceKey(host, entry.namespace) for host in dict.fromkeys(entry.spec.hosts)]
+
+
+def _pod_keys(slice_: EndpointSlice | None) -> frozenset[object]:
+    """What an endpoint's pod is found by: (namespace, name) of its target, else its address."""
+    keys: set[object] = set()
+    for endpoint in slice_.endpoints if slice_ is not None else ():
+        target = endpoint.target_ref
+        if slice_ is not None and target is not None and target.kind == "Pod":
+            keys.add((target.namespace or slice_.namespace, target.name))
+        else:
+            keys.update(endpoint.addresses)
+    return frozenset(keys)
+
+
+def _bound_gateways(service: Object | None) -> frozenset[str]:
+    """VS-002: none means `mesh`; a short name is in the VirtualService's namespace; a delegate binds to none."""
+    if not isinstance(service, VirtualService) or not service.spec.hosts:
+        return frozenset()
+    names = service.spec.gateways or ("mesh",)
+    return frozenset(n if n == "mesh" or "/" in n else f"{service.namespace}/{n}" for n in names)

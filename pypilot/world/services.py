@@ -1,0 +1,121 @@
+"""From Kubernetes Services and Istio ServiceEntries to the registry model (KSVC and SE rows). One object at a time."""
+
+from ipaddress import ip_network
+
+from pypilot.kinds.service import Service
+from pypilot.kinds.service_entry import ServiceEntry
+from pypilot.world.model import MeshPort, MeshService, Resolution
+from pypilot.world.protocols import parse_protocol, service_port_protocol
+
+EXPORT_TO = "networking.istio.io/exportTo"
+TRAFFIC_DISTRIBUTION = "networking.istio.io/traffic-distribution"
+KUBE_ACCOUNTS = "alpha.istio.io/kubernetes-serviceaccounts"
+CANONICAL_ACCOUNTS = "alpha.istio.io/canonical-serviceaccounts"
+
+_ENTRY_RESOLUTION = {
+    "NONE": Resolution.PASSTHROUGH,
+    "STATIC": Resolution.CLIENT_SIDE,
+    "DNS": Resolution.DNS,
+    "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
+    "DYNAMIC_DNS": Resolution.DYNAMIC_DNS,
+}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def spiffe_id(trust_domain: str, namespace: str, account: str) -> str:
+    """`spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT` (MESH-006)."""
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}"
+
+
+def service_hostname(name: str, namespace: str, domain: str) -> str:
+    """KSVC-001."""
+    return f"{name}.{namespace}.svc.{domain}"
+
+
+def convert_service(service: Service, domain: str, trust_domain: str) -> MeshService:
+    """A Kubernetes Service (KSVC-001…018)."""
+    meta, spec = service.metadata, service.spec
+    headless = spec.cluster_ip == "None"
+    if spec.type == "ExternalName" and spec.external_name:
+        resolution = Resolution.ALIAS
+    elif headless:
+        resolution = Resolution.PASSTHROUGH
+    else:
+        resolution = Resolution.CLIENT_SIDE
+    addresses = tuple(ip for ip in (spec.cluster_ips or (spec.cluster_ip,)) if ip and ip != "None")
+    accounts = [spiffe_id(trust_domain, meta.namespace, a) for a in _words(meta.annotations.get(KUBE_ACCOUNTS, ""))]
+    accounts.extend(_words(meta.annotations.get(CANONICAL_ACCOUNTS, "")))
+    exported = meta.annotations.get(EXPORT_TO)
+    ingress = service.status.load_balancer.ingress
+    return MeshService(
+        hostname=service_hostname(meta.name, meta.namespace, domain),
+        namespace=meta.namespace,
+        name=meta.name,
+        ports=tuple(
+            MeshPort(
+                number=p.port,
+                name=p.name,
+                protocol=service_port_protocol(p.port, p.name, p.protocol, p.app_protocol),
+                target_port=p.target_port or p.port,
+            )
+            for p in spec.ports
+        ),
+        resolution=resolution,
+        source=service.ref,
+        created=meta.creation_timestamp,
+        addresses=addresses,
+        headless=headless,
+        export_to=frozenset(_words(exported)) if exported is not None else None,
+        labels=tuple(sorted(meta.labels.items())),
+        selector=tuple(sorted(spec.selector.items())),
+        external_name=spec.external_name if resolution is Resolution.ALIAS else "",
+        expected_accounts=tuple(sorted(accounts)),
+        node_local=spec.internal_traffic_policy == "Local",
+        traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution,
+        publish_not_ready=spec.publish_not_ready_addresses,
+        external_addresses=(*(i.ip or i.hostname for i in ingress), *spec.external_ips),
+    )
+
+
+def _entry_addresses(entry: ServiceEntry) -> tuple[str, ...]:
+    """Addresses as written, but a CIDR of one address is that address (SE-001)."""
+    out = []
+    for text in entry.spec.addresses:
+        network = ip_network(text, strict=False)
+        out.append(str(network.network_address) if network.num_addresses == 1 else text)
+    return tuple(out)
+
+
+def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
+    """A ServiceEntry: one service per host (SE-001…005)."""
+    meta, spec = entry.metadata, entry.spec
+    addresses = _entry_addresses(entry)
+    ports = tuple(MeshPort(p.number, p.name, parse_protocol(p.protocol), p.target_port or 0) for p in spec.ports)
+    return tuple(
+        MeshService(
+            hostname=host,
+            namespace=meta.namespace,
+            name=host,
+            ports=ports,
+            resolution=_ENTRY_RESOLUTION[spec.resolution],
+            source=entry.ref,
+            created=meta.creation_timestamp,
+            addresses=addresses,
+            auto_addresses=()
+            if addresses
+            else tuple(a.value for a in entry.status.addresses if a.value and a.host in ("", host)),
+            mesh_external=spec.location == "MESH_EXTERNAL",
+            kubernetes=False,
+            export_to=frozenset(spec.export_to) if spec.export_to else None,
+            labels=tuple(sorted(meta.labels.items())),
+            selector=tuple(sorted((spec.workload_selector.labels or spec.workload_selector.match_labels).items()))
+            if spec.workload_selector is not None
+            else (),
+            subject_alt_names=spec.subject_alt_names,
+            traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, ""),
+        )
+        for host in dict.fromkeys(spec.hosts)
+    )

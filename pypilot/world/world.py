@@ -1,0 +1,76 @@
+"""World: frozen tables of buckets. Only `advance` makes one; only `Reader` reads one.
+
+A bucket that did not change is the same object in the next world: that identity is what the memo trusts.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pypilot.kinds.base import Object, Origin, Ref
+from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.world.delta import Problem
+
+Table = Literal[
+    "mesh",
+    "namespaces",
+    "localities",
+    "pods",
+    "pods_by_ip",
+    "services",
+    "hosts",
+    "public_services",
+    "private_services",
+    "selecting_services",
+    "endpoints",
+    "service_accounts",
+    "destination_rules",
+    "destination_rule",
+    "virtual_services",
+    "virtual_service",
+    "gateways",
+    "gateway",
+    "secrets",
+    "config_maps",
+    # Read by `advance` alone:
+    "definers",
+    "slices",
+    "pod_users",
+    "selecting_entries",
+]
+BucketId: TypeAlias = tuple[Table, Hashable]
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What never changes while a process runs."""
+
+    domain: str = "cluster.local"
+    """Kubernetes' cluster domain."""
+    cluster_id: str = "Kubernetes"
+    root_namespace: str = "istio-system"
+    """Where the mesh ConfigMap is read; MeshConfig may name another root for policies."""
+    ambient: bool = True
+    """Proxies of Istio's build learn to reach ambient workloads over HBONE (istiod's PILOT_ENABLE_AMBIENT)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Everything known at one moment."""
+
+    constants: Constants = Constants()
+    objects: Mapping[str, Mapping[tuple[str, str], Object]] = field(default_factory=dict)
+    """Kind -> (namespace, name) -> object, as the sources gave them."""
+    tables: Mapping[Table, Mapping[Hashable, Any]] = field(default_factory=dict)
+    """Derived indexes: table -> bucket key -> bucket."""
+    origins: Mapping[Ref, Origin] = field(default_factory=dict)
+    mesh_override: MeshConfig | None = None
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the world as a whole: a MeshConfig that cannot be read (the last good one stays in force)."""
+    generation: int = 0
+    changed: frozenset[BucketId] = frozenset()
+    """The buckets that differ from the previous generation."""
+
+    def get(self, ref: Ref) -> Object | None:
+        """The object of that reference, or None."""
+        return self.objects.get(ref.kind, {}).get((ref.namespace, ref.name))
