@@ -134,7 +134,7 @@ class MeshService:
     @property
     def age_key(self) -> tuple[str, str, str]:
         """Oldest first: creation time (none counts as newest), then name, then namespace (SEEN-016)."""
-        return (self.created or "~", self.source.name, self.namespace)
+        return (self.created or "~", self.name, self.namespace)
 
     def port(self, number: int) -> MeshPort | None:
         """The port of that number, or None."""
