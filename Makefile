@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers check parity bench clean
+.PHONY: help setup demo test lint types layers check parity acceptance bench clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ check: lint types layers test ## Everything that CI checks
 
 parity: $(STAMP) ## Compare with recorded istiod answers (RECORDINGS=DIR)
 	$(BIN)/python -m bench.parity $(if $(RECORDINGS),--recordings $(RECORDINGS))
+
+acceptance: $(STAMP) ## A real Envoy takes everything of every recording (root on Linux)
+	$(BIN)/python -m bench.acceptance $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
 bench: $(STAMP) ## Figures: compile, recompile, connect storms, memory
 	$(BIN)/python -m bench

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,20 +65,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(config: Path) -> Iterator[Server]:
+def serve(config: Sequence[str], more: Sequence[str] = ()) -> Iterator[Server]:
     """Start the server and wait until it is ready."""
     grpc_port, http_port = free_port(), free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "pypilot",
-        "serve",
-        "--config",
-        str(config),
-        "--grpc-addr",
-        f"127.0.0.1:{grpc_port}",
-    ]
-    command += ["--http-addr", f"127.0.0.1:{http_port}", "--monitoring-addr", "", "--log-level", "warning"]
+    command = [sys.executable, "-m", "pypilot", "serve"]
+    command += [word for path in config for word in ("--config", path)]
+    command += ["--grpc-addr", f"127.0.0.1:{grpc_port}", "--http-addr", f"127.0.0.1:{http_port}"]
+    command += ["--monitoring-addr", "", "--log-level", "error", *more]
     start = time.perf_counter()
     process = subprocess.Popen(command)
     server = Server(process, f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}")
@@ -202,18 +195,18 @@ def storm_rows(streams: int, services: int = 1000, endpoints: int = 5, namespace
         config = Path(folder) / "world.json"
         config.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         for delta in (False, True):
-            with serve(config) as server:
+            with serve([str(config)]) as server:
                 before, rest = server.cpu_seconds(), server.memory_mb()
                 wall, received = asyncio.run(_storm(server.grpc_address, nodes, delta))
                 cpu, peak = server.cpu_seconds() - before, server.memory_mb("VmHWM")
             variant = "delta" if delta else "state of the world"
             yield (
                 f"{streams} streams at once, {variant}",
-                f"{wall:.1f} s wall, {cpu:.1f} CPU-s, peak {peak:.0f} MB (idle {rest:.0f} MB), {received / 1e6:.0f} MB sent",
+                f"{wall:.1f} s wall, {cpu:.1f} CPU-s, peak {peak:.0f} MB (idle {rest:.0f} MB), {received / 1e6:.0f} MB",
             )
 
 
 def serve_rows(config: Path) -> Iterator[Row]:
     """Start-up time and resting memory on a small directory."""
-    with serve(config) as server:
+    with serve([str(config)]) as server:
         yield f"serve {config}: ready", f"{server.seconds_to_ready:.2f} s, {server.memory_mb():.0f} MB resident"
