@@ -1,0 +1,78 @@
+"""Reading the Node message (NODE rows)."""
+
+from typing import Any
+
+import pytest
+
+from pypilot.wire.node import Locality, NodeError, parse_node
+
+ID = "sidecar~10.0.0.1~app-1.shop~shop.svc.cluster.local"
+
+
+def node(node_id: str = ID, **metadata: Any) -> dict[str, Any]:
+    return {"id": node_id, "metadata": metadata}
+
+
+def test_an_id_alone_is_enough() -> None:
+    """NODE-001, NODE-003, NODE-004."""
+    proxy = parse_node({"id": ID})
+    assert (proxy.type, proxy.ips, proxy.name, proxy.namespace) == ("sidecar", ("10.0.0.1",), "app-1", "shop")
+    assert proxy.dns_domain == "shop.svc.cluster.local"
+    assert not proxy.is_istio_build
+
+
+@pytest.mark.parametrize(
+    ("node_id", "words"),
+    [
+        ("", "want TYPE~IP"),
+        ("sidecar~10.0.0.1~a.b", "want TYPE~IP"),
+        ("a~b~c~d~e", "want TYPE~IP"),
+        ("robot~10.0.0.1~a.b~c", "unknown proxy type 'robot'"),
+        ("sidecar~nowhere~a.b~c", "no valid IP"),
+    ],
+)
+def test_ids_that_no_proxy_may_have(node_id: str, words: str) -> None:
+    with pytest.raises(NodeError, match=words):
+        parse_node(node(node_id))
+
+
+def test_metadata_comes_in_many_forms() -> None:
+    """NODE-030."""
+    proxy = parse_node(
+        node(
+            INSTANCE_IPS="10.0.0.9,fe80::1,junk",
+            NAMESPACE="other",
+            LABELS={"b": "2", "a": "1"},
+            ENVOY_STATUS_PORT=15021.0,
+            HTTP10=True,
+            UNPRIVILEGED_POD="true",
+            REQUESTED_NETWORK_VIEW=["n1", "n2"],
+            ISTIO_VERSION="1.30.0",
+            PROXY_CONFIG={"b": 1, "a": 2},
+        )
+    )
+    assert proxy.ips == ("10.0.0.9", "fe80::1")
+    assert proxy.namespace == "other"
+    assert proxy.labels == (("a", "1"), ("b", "2"))
+    assert proxy.label("b") == "2"
+    assert proxy.http10
+    assert proxy.unprivileged
+    assert proxy.network_view == ("n1", "n2")
+    assert proxy.proxy_config == '{"a": 2, "b": 1}'
+    assert proxy.is_istio_build
+
+
+def test_an_extension_list_decides_what_envoy_it_is() -> None:
+    """FILT-011: upstream Envoy lists its extensions, whatever else it says."""
+    listed = {**node(ISTIO_VERSION="1.30.0"), "extensions": [{"name": "envoy.filters.http.router"}]}
+    assert not parse_node(listed).is_istio_build
+    listed["extensions"].append({"name": "istio.alpn"})
+    assert parse_node(listed).is_istio_build
+
+
+def test_locality() -> None:
+    """NODE-008."""
+    proxy = parse_node({"id": ID, "locality": {"region": "r", "zone": "z"}})
+    assert proxy.locality == Locality("r", "z")
+    assert str(proxy.locality) == "r/z"
+    assert hash(proxy) == hash(parse_node({"id": ID, "locality": {"region": "r", "zone": "z"}}))
