@@ -26,8 +26,8 @@ def inbound_cluster(port: int) -> str:
 
 
 def sni(port: int, subset: str, hostname: str) -> str:
-    """`outbound_.PORT_.SUBSET_.HOST`, `_` for no subset (DR-060)."""
-    return f"outbound_.{port}_.{subset or '_'}_.{hostname}"
+    """`outbound_.PORT_.SUBSET_.HOST`; the subset may be empty (DR-060)."""
+    return f"outbound_.{port}_.{subset}_.{hostname}"
 
 
 def stat_name(name: str) -> str:

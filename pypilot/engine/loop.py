@@ -100,6 +100,13 @@ class Engine:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(at, self.publish)
 
+    def load(self, delta: Delta, source: str = "", problems: Iterable[Problem] | None = None) -> None:
+        """Take a change and publish it at once: for the first state, and where no event loop runs."""
+        if problems is not None:
+            self._source_problems[source] = tuple(problems)
+        self._pending.append(delta)
+        self.publish()
+
     def publish(self) -> None:
         """Advance the world over everything gathered and wake the feeds; at once, without waiting for quiet."""
         if self._timer is not None:

