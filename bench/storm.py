@@ -148,8 +148,8 @@ class Client:
             message.node.CopyFrom(self._node)
         self._queue.put_nowait(message.SerializeToString())
 
-    async def run(self) -> None:
-        """Until clusters, endpoints, listeners and routes have come."""
+    async def run(self, all_done: asyncio.Barrier) -> None:
+        """Until clusters, endpoints, listeners and routes have come, to everybody."""
         method = "DeltaAggregatedResources" if self._delta else "StreamAggregatedResources"
         response_type = discovery_pb2.DeltaDiscoveryResponse if self._delta else discovery_pb2.DiscoveryResponse
         ack_type = discovery_pb2.DeltaDiscoveryRequest if self._delta else discovery_pb2.DiscoveryRequest
@@ -175,6 +175,7 @@ class Client:
                     if not self._delta:
                         ack.version_info = response.version_info
                     self._queue.put_nowait(ack.SerializeToString())
+            await all_done.wait()
             stream.cancel()
 
 
@@ -182,7 +183,8 @@ async def _storm(address: str, nodes: list[JsonObject], delta: bool) -> tuple[fl
     decoded = Decoded()
     clients = [Client(address, node, delta, decoded) for node in nodes]
     start = time.perf_counter()
-    await asyncio.gather(*(c.run() for c in clients))
+    barrier = asyncio.Barrier(len(clients))
+    await asyncio.gather(*(c.run(barrier) for c in clients))
     return time.perf_counter() - start, sum(c.received for c in clients)
 
 

@@ -24,6 +24,10 @@ from pypilot.world.world import Constants, World
 Generator = Callable[[Reader, Proxy], ResourceSet]
 
 
+class CompileFailedError(Exception):
+    """A type cannot be compiled for a proxy, and never could."""
+
+
 class Guard(Protocol):
     """Looks at a delta before the world does (see `last_good.CredentialGuard`)."""
 
@@ -64,7 +68,9 @@ class Engine:
         constants: Constants | None = None,
         debounce: Debounce | None = None,
         guard: Guard | None = None,
+        linger: float = 30.0,
     ) -> None:
+        """`linger`: seconds for which what a proxy used is kept after it has gone, in case it or its like come back."""
         self.world = World(constants=constants or Constants())
         self.memo = Memo(self.world)
         self.debounce = debounce or Debounce()
@@ -77,6 +83,8 @@ class Engine:
         self._apply_problems: dict[Ref | None, Problem] = {}
         self._feeds: set[Feed] = set()
         self._proxies: dict[Proxy, int] = {}
+        self._linger = linger
+        self._leaving: dict[Proxy, asyncio.TimerHandle] = {}
         self._first = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._publishes = 0
@@ -167,15 +175,23 @@ class Engine:
         feed = Feed(self, proxy, notify)
         self._feeds.add(feed)
         self._proxies[proxy] = self._proxies.get(proxy, 0) + 1
+        if (leaving := self._leaving.pop(proxy, None)) is not None:
+            leaving.cancel()
         return feed
 
     def compile_for(self, proxy: Proxy) -> dict[str, ResourceSet]:
-        """Everything one proxy could ask for, by type URL; nothing is kept."""
+        """Everything one proxy could ask for, by type URL; a type that fails is empty and among the problems."""
         feed = self.open(proxy, lambda: None)
+        made: dict[str, ResourceSet] = {}
         try:
-            return {type_url: feed.current(type_url) for type_url in self._generators}
+            for type_url in self._generators:
+                try:
+                    made[type_url] = feed.current(type_url)
+                except CompileFailedError:
+                    made[type_url] = EMPTY
         finally:
             feed.close()
+        return made
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now: with the sources, the credentials, the mesh and the compilation."""
@@ -209,27 +225,32 @@ class Engine:
 
     # -- for feeds ----------------------------------------------------------------------------------------------------
 
-    def generate(self, type_url: str, proxy: Proxy, last_good: ResourceSet) -> ResourceSet:
-        """The current set; the last good one, and a problem, where the compile function fails."""
+    def generate(self, type_url: str, proxy: Proxy, last_good: ResourceSet | None) -> ResourceSet:
+        """The current set; the last good one, and a problem, where the compile function fails.
+
+        Raises:
+            CompileFailedError: it fails and there is no last good one. An empty set would take away what a proxy has.
+        """
         generator = self._generators.get(type_url)
         if generator is None:
             return EMPTY
         where = (type_url, proxy.id)
         try:
             made = self.memo.root(generator, proxy)
-        except Exception:
+        except Exception as error:
             self._failures += 1
-            self._log.exception("compile failed, the last good resources stay", type_url=type_url, node=proxy.id)
-            self._compile_problems[where] = Problem(
-                f"cannot compile {type_url.rsplit('.', 1)[-1]} for {proxy.id}; the last good resources stay in force",
-                code="compile-failed",
-            )
+            kept = "nothing is sent" if last_good is None else "the last good resources stay in force"
+            self._log.exception("compile failed", type_url=type_url, node=proxy.id, then=kept)
+            message = f"cannot compile {type_url.rsplit('.', 1)[-1]} for {proxy.id}; {kept}"
+            self._compile_problems[where] = Problem(message, code="compile-failed")
+            if last_good is None:
+                raise CompileFailedError(message) from error
             return last_good
         self._compile_problems.pop(where, None)
         return made
 
     def forget(self, feed: "Feed") -> None:
-        """Close a feed; what no other proxy uses leaves the memo."""
+        """Close a feed; what no other proxy uses leaves the memo after a while."""
         if feed not in self._feeds:
             return
         self._feeds.discard(feed)
@@ -237,10 +258,25 @@ class Engine:
         if self._proxies[feed.proxy]:
             return
         del self._proxies[feed.proxy]
-        for type_url, generator in self._generators.items():
-            self.memo.release(generator, feed.proxy)
+        for type_url in self._generators:
             self._compile_problems.pop((type_url, feed.proxy.id), None)
-        self.memo.release(view_of, feed.proxy)
+        if self._linger and (loop := _running_loop()) is not None:
+            self._leaving[feed.proxy] = loop.call_later(self._linger, self._release, feed.proxy)
+        else:
+            self._release(feed.proxy)
+
+    def _release(self, proxy: Proxy) -> None:
+        self._leaving.pop(proxy, None)
+        for generator in self._generators.values():
+            self.memo.release(generator, proxy)
+        self.memo.release(view_of, proxy)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Feed:
@@ -253,8 +289,12 @@ class Feed:
         self._last_good: dict[str, ResourceSet] = {}
 
     def current(self, type_url: str) -> ResourceSet:
-        """Everything of that type that the proxy could ask for; the same object as long as nothing changed."""
-        made = self._engine.generate(type_url, self.proxy, self._last_good.get(type_url, EMPTY))
+        """Everything of that type that the proxy could ask for; the same object as long as nothing changed.
+
+        Raises:
+            CompileFailedError: there is none to be had now.
+        """
+        made = self._engine.generate(type_url, self.proxy, self._last_good.get(type_url))
         self._last_good[type_url] = made
         return made
 

@@ -1,9 +1,9 @@
 """The memo: a cache for compile functions whose only key is what they really read.
 
 Every `Reader.call` becomes an entry that remembers, in order, each bucket and each other entry that it read. A change
-of the world marks the entries that read a changed bucket, and everything above them, as stale. A stale entry is used again
-as it is if all that it read is still the same object; else it is computed anew, and if the new value equals the old
-one, the old object stays, so that nothing above it is computed. There is nothing to declare and nothing to forget.
+of the world marks the entries that read a changed bucket, and everything above them, as stale. A stale entry is used
+again as it is if all that it read is still the same object; else it is computed anew, and if the new value equals the
+old one, the old object stays, so that nothing above it is computed. Nothing is declared, and nothing can be forgotten.
 
 Entries that no other entry and no root uses are dropped at once. Not thread-safe: one event loop owns it.
 """

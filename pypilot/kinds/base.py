@@ -55,6 +55,7 @@ class Finding:
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_MAX_NANOS = 2**63 - 1
 _NANOS = {
     "ns": 1,
     "us": 1_000,
@@ -96,6 +97,8 @@ class Duration:
             end = match.end()
         if not body or end != len(body):
             raise ValueError(f"invalid duration {text!r}, want for example 1.5s, 200ms or 1h30m")
+        if total > _MAX_NANOS:
+            raise ValueError(f"duration {text!r} is longer than 292 years")
         return Duration(sign * total)
 
     @staticmethod

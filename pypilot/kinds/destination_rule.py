@@ -83,7 +83,7 @@ class OutlierDetection(Spec, frozen=True):
     base_ejection_time: Duration | None = None
     max_ejection_percent: int = 0
     min_health_percent: int = 0
-    outlier_detection_http_error_codes: tuple[str, ...] = ()
+    outlier_detection_http_error_codes: tuple[int, ...] = ()
 
 
 class HTTPCookieAttribute(Spec, frozen=True):

@@ -22,7 +22,7 @@ class Secret(Object, frozen=True, kw_only=True):
         if key in self.string_data:
             return self.string_data[key].encode()
         try:
-            return base64.b64decode(self.data.get(key, ""), validate=True)
+            return base64.b64decode("".join(self.data.get(key, "").split()), validate=True)
         except (binascii.Error, ValueError):
             return b""
 

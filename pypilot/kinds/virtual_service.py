@@ -1,12 +1,12 @@
 """Istio VirtualService (networking.istio.io): the messages, field by field."""
 
-from typing import Annotated, ClassVar, Literal
-
-import msgspec
+from typing import ClassVar, Literal
 
 from pypilot.kinds.base import Duration, Object, Percent, Spec, StringMatch, UInt32
 
-Weight = Annotated[int, msgspec.Meta(ge=0)]
+Weight = UInt32
+MESH = "mesh"
+"""The name under which a VirtualService is bound to all sidecars (VS-002)."""
 
 
 class PortSelector(Spec, frozen=True):
@@ -258,3 +258,17 @@ class VirtualService(Object, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "VirtualService"
 
     spec: VirtualServiceSpec = VirtualServiceSpec()
+
+
+def gateway_name(name: str, namespace: str) -> str:
+    """`mesh`, or `NAMESPACE/NAME`: a short name and `./NAME` are in the given namespace (VS-002).
+
+    The old form `NAME.NAMESPACE[.svc.DOMAIN]` is understood, too.
+    """
+    if name == MESH:
+        return name
+    owner, slash, rest = name.partition("/")
+    if slash:
+        return f"{namespace}/{rest}" if owner == "." else name
+    short, dot, rest = name.partition(".")
+    return f"{rest.partition('.')[0]}/{short}" if dot else f"{namespace}/{name}"

@@ -1,9 +1,9 @@
 """What makes a VirtualService wrong beyond its types (VAL-002), and its registry entry."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pypilot.kinds.base import Finding, Kind, StringMatch
+from pypilot.kinds.re2 import is_re2
 from pypilot.kinds.virtual_service import (
     HTTPMatchRequest,
     HTTPRoute,
@@ -21,15 +21,8 @@ def _validate_match(match: StringMatch | None, path: str) -> Iterable[Finding]:
     given = [name for name in ("exact", "prefix", "regex") if getattr(match, name) is not None]
     if len(given) > 1:
         yield Finding(path, f"only one of exact, prefix and regex may be given, not {' and '.join(given)}")
-    if match.regex:
-        if re.search(r"\(\?(<?[=!])|\\[1-9]", match.regex):
-            yield Finding(f"{path}.regex", f"{match.regex!r} uses look-around or back-references, which RE2 has not")
-            return
-        try:
-            # RE2's flags and named groups are Python's but for (?P<n>; this finds the usual slips.
-            re.compile(match.regex)
-        except re.error as error:
-            yield Finding(f"{path}.regex", f"{match.regex!r} is not a regular expression: {error}")
+    if match.regex and match.regex != "*" and not is_re2(match.regex):  # `*` alone means "present" (VS-032)
+        yield Finding(f"{path}.regex", f"{match.regex!r} is not a regular expression of RE2, the kind that Envoy runs")
 
 
 def _validate_matches(matches: Mapping[str, StringMatch], path: str) -> Iterable[Finding]:
@@ -80,6 +73,10 @@ def _validate_http(route: HTTPRoute, path: str) -> Iterable[Finding]:
         yield Finding(f"{path}.directResponse.status", f"{status} is not an HTTP status (200-599)")
     if route.retries is not None and route.retries.attempts < 0:
         yield Finding(f"{path}.retries.attempts", f"{route.retries.attempts} must not be negative (VAL-002)")
+    rewrite = route.rewrite.uri_regex_rewrite if route.rewrite is not None else None
+    if rewrite is not None and not is_re2(rewrite.match):
+        message = f"{rewrite.match!r} is not a regular expression of RE2, the kind that Envoy runs"
+        yield Finding(f"{path}.rewrite.uriRegexRewrite.match", message)
     if route.timeout is not None and route.timeout.nanos < 0:
         yield Finding(f"{path}.timeout", f"{route.timeout} must not be negative")
 

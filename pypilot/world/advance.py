@@ -16,7 +16,7 @@ from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
-from pypilot.kinds.virtual_service import VirtualService
+from pypilot.kinds.virtual_service import MESH, VirtualService, gateway_name
 from pypilot.wire.node import Locality
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.draft import Draft
@@ -368,5 +368,4 @@ def _bound_gateways(service: Object | None) -> frozenset[str]:
     """VS-002: none means `mesh`; a short name is in the VirtualService's namespace; a delegate binds to none."""
     if not isinstance(service, VirtualService) or not service.spec.hosts:
         return frozenset()
-    names = service.spec.gateways or ("mesh",)
-    return frozenset(n if n == "mesh" or "/" in n else f"{service.namespace}/{n}" for n in names)
+    return frozenset(gateway_name(n, service.namespace) for n in service.spec.gateways or (MESH,))

@@ -82,7 +82,8 @@ def _health(endpoint: SliceEndpoint) -> Health:
     conditions = endpoint.conditions
     if conditions.ready is None or conditions.ready:
         return "HEALTHY"
-    if conditions.serving and conditions.terminating:
+    # Kubernetes states `terminating` with every endpoint; where it is absent istiod takes it as true.
+    if conditions.terminating is None or conditions.terminating:
         return "TERMINATING"
     return "UNHEALTHY"
 

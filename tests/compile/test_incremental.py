@@ -46,7 +46,9 @@ def routes(name: str, host: str, namespace: str = "default", **spec: Any) -> Obj
 
 def gateway(hosts: list[str], **tls: Any) -> Object:
     servers: list[dict[str, Any]] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
-    if tls:
+    if tls.get("httpsRedirect"):
+        servers[0]["tls"] = tls
+    elif tls:
         servers.append({"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": hosts, "tls": tls})
     return make("Gateway", "front", "infra", spec={"selector": {"app": "gw"}, "servers": servers})
 
@@ -161,9 +163,6 @@ def warm() -> tuple[World, Memo]:
     compiled(memo)
     memo.computed.clear()
     return world, memo
-
-
-PARTS = frozenset({"compile", "build", "virtual_host", "part"})
 
 
 def test_one_virtual_service_changes_at_most_three_serialised_parts(warm: tuple[World, Memo]) -> None:

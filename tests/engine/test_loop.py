@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pypilot.engine.loop import Debounce, Engine
+from pypilot.engine.loop import CompileFailedError, Debounce, Engine
 from pypilot.kinds.base import Origin
 from pypilot.wire.node import Proxy, parse_node
 from pypilot.wire.resource import Chunk, Resource, ResourceSet
@@ -84,6 +84,8 @@ async def test_a_failing_compile_keeps_the_last_good_set_and_says_so() -> None:
     engine.apply(Delta(upserts=(service("bug"),)))
     engine.publish()
     assert names(feed.current(TYPE)) == ["a"]
+    with pytest.raises(CompileFailedError):  # a proxy that has nothing yet gets nothing, not an empty set
+        engine.open(PROXY, lambda: None).current(TYPE)
     assert [p.code for p in engine.problems()] == ["compile-failed"]
     engine.apply(Delta(removals=(service("bug").ref,), upserts=(service("b"),)))
     engine.publish()
@@ -107,8 +109,19 @@ async def test_an_object_that_breaks_the_world_is_left_out_alone(monkeypatch: py
     assert [p.ref.name for p in engine.problems() if p.ref] == ["bad"]
 
 
+async def test_what_a_proxy_used_is_kept_for_its_return() -> None:
+    engine = Engine({TYPE: hosts}, linger=600)
+    engine.apply(Delta(upserts=(service("a"),)))
+    engine.publish()
+    feed = engine.open(PROXY, lambda: None)
+    before = feed.current(TYPE)
+    feed.close()
+    assert engine.open(PROXY, lambda: None).current(TYPE) is before
+    assert engine.statistics().computed["hosts"] == 1
+
+
 async def test_closing_the_last_feed_of_a_proxy_empties_the_memo() -> None:
-    engine = Engine({TYPE: hosts})
+    engine = Engine({TYPE: hosts}, linger=0)
     engine.apply(Delta(upserts=(service("a"),)))
     engine.publish()
     feeds = [engine.open(PROXY, lambda: None) for _ in range(2)]

@@ -1,0 +1,146 @@
+"""Clusters that every proxy has, whatever the configuration (DR-019, DR-077, SEEN-007)."""
+
+from datetime import timedelta
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster_pb2
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+
+from pypilot.compile.clusters.connection_pool import apply_connection_pool
+from pypilot.compile.clusters.dns import lookup_family
+from pypilot.compile.clusters.draft import ClusterDraft
+from pypilot.compile.clusters.metadata_exchange import apply_metadata_exchange
+from pypilot.compile.clusters.protocol import use_downstream_protocol
+from pypilot.compile.clusters.traits import Traits
+from pypilot.compile.messages import duration, pack, sds_config_source, socket_address
+from pypilot.compile.naming import (
+    BLACK_HOLE_CLUSTER,
+    CONNECT_ORIGINATE,
+    INBOUND_PASSTHROUGH_CLUSTER,
+    PASSTHROUGH_CLUSTER,
+    stat_name,
+)
+from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.wire.resource import Chunk, Resource
+from pypilot.world.reader import Reader
+
+ALLOW_ANY_DYNAMIC_DNS_CLUSTER = "AllowAnyDynamicDNSCluster"
+HBONE_PORT = 15008
+BIND_V4 = "127.0.0.6"
+BIND_V6 = "::6"
+"""Source addresses that the traffic capture lets through to the workload (DR-082)."""
+
+_Cluster = cluster_pb2.Cluster
+_PASSTHROUGH_IDLE = timedelta(minutes=5)
+_HBONE_IDLE = timedelta(hours=1)
+_HBONE_CLEANUP = timedelta(minutes=1)
+_DNS_AGENT = ("127.0.0.1", 15053)
+_DYNAMIC_DNS_CACHE = "allow_any_dfp_dns_cache"
+_DYNAMIC_DNS_MAX_HOSTS = 1024
+
+
+def black_hole(mesh: MeshConfig) -> ClusterDraft:
+    """No hosts: whatever is sent here fails."""
+    cluster = _Cluster(name=BLACK_HOLE_CLUSTER, type=_Cluster.STATIC, lb_policy=_Cluster.ROUND_ROBIN)
+    cluster.alt_stat_name = stat_name(BLACK_HOLE_CLUSTER)
+    cluster.connect_timeout.CopyFrom(duration(mesh.connect_timeout))
+    return ClusterDraft(cluster)
+
+
+def _passing_through(mesh: MeshConfig, draft: ClusterDraft) -> ClusterDraft:
+    use_downstream_protocol(draft)
+    draft.http_options().common_http_protocol_options.idle_timeout.FromTimedelta(_PASSTHROUGH_IDLE)
+    apply_connection_pool(draft, mesh)
+    return draft
+
+
+def passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
+    """To wherever the caller meant to go."""
+    cluster = _Cluster(name=PASSTHROUGH_CLUSTER, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED)
+    cluster.alt_stat_name = stat_name(PASSTHROUGH_CLUSTER)
+    draft = _passing_through(mesh, ClusterDraft(cluster))
+    apply_metadata_exchange(cluster, traits)
+    return draft
+
+
+def inbound_passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
+    """To the workload, on ports that no service names. It shares its statistics with the outbound one."""
+    cluster = _Cluster(
+        name=INBOUND_PASSTHROUGH_CLUSTER, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED
+    )
+    cluster.alt_stat_name = stat_name(PASSTHROUGH_CLUSTER)
+    bind = cluster.upstream_bind_config
+    bind.source_address.address = BIND_V4 if traits.ipv4 else BIND_V6
+    bind.source_address.port_value = 0
+    if traits.ipv4 and traits.ipv6:
+        extra = bind.extra_source_addresses.add()
+        extra.address.address = BIND_V6
+        extra.address.port_value = 0
+    return _passing_through(mesh, ClusterDraft(cluster))
+
+
+def connect_originate(mesh: MeshConfig) -> ClusterDraft:
+    """The HBONE leg: HTTP/2 CONNECT over mutual TLS to port 15008 of the destination, or of its waypoint."""
+    cluster = _Cluster(name=CONNECT_ORIGINATE, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED)
+    cluster.alt_stat_name = stat_name(CONNECT_ORIGINATE)
+    cluster.cleanup_interval.FromTimedelta(_HBONE_CLEANUP)
+    destination = cluster.original_dst_lb_config
+    destination.upstream_port_override.value = HBONE_PORT
+    destination.metadata_key.key = "envoy.filters.listener.original_dst"
+    destination.metadata_key.path.add(key="waypoint")
+    draft = ClusterDraft(cluster)
+    options = draft.http_options()
+    options.common_http_protocol_options.idle_timeout.FromTimedelta(_HBONE_IDLE)
+    options.explicit_http_config.http2_protocol_options.allow_connect = True
+    apply_connection_pool(draft, MeshConfig(connect_timeout=mesh.connect_timeout))
+    context = tls_pb2.UpstreamTlsContext()
+    common = context.common_tls_context
+    common.tls_params.tls_minimum_protocol_version = common_pb2.TlsParameters.TLSv1_3
+    common.tls_params.tls_maximum_protocol_version = common_pb2.TlsParameters.TLSv1_3
+    common.alpn_protocols.append("h2")
+    common.tls_certificate_sds_secret_configs.add(name="default", sds_config=sds_config_source())
+    validation = common.combined_validation_context
+    validation.validation_context_sds_secret_config.name = "ROOTCA"
+    validation.validation_context_sds_secret_config.sds_config.CopyFrom(sds_config_source())
+    for domain in (mesh.trust_domain, *mesh.trust_domain_aliases):
+        matcher = validation.default_validation_context.match_typed_subject_alt_names.add()
+        matcher.san_type = common_pb2.SubjectAltNameMatcher.URI
+        matcher.matcher.prefix = f"spiffe://{domain}/"
+    cluster.transport_socket.name = "tls"
+    cluster.transport_socket.typed_config.CopyFrom(pack(context))
+    return draft
+
+
+def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, dns_capture: bool) -> ClusterDraft:
+    """To whatever host the request names (MESH-003, ALLOW_ANY_DYNAMIC_DNS)."""
+    cluster = _Cluster(name=ALLOW_ANY_DYNAMIC_DNS_CLUSTER, lb_policy=_Cluster.CLUSTER_PROVIDED)
+    cluster.alt_stat_name = stat_name(ALLOW_ANY_DYNAMIC_DNS_CLUSTER)
+    config = dynamic_cluster_pb2.ClusterConfig(allow_insecure_cluster_options=True)
+    cache = config.dns_cache_config
+    cache.name = _DYNAMIC_DNS_CACHE
+    cache.max_hosts.value = _DYNAMIC_DNS_MAX_HOSTS
+    cache.dns_lookup_family = lookup_family(traits)
+    if dns_capture:
+        resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[socket_address(*_DNS_AGENT)])
+        cache.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
+        cache.typed_dns_resolver_config.typed_config.CopyFrom(pack(resolver))
+    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+    cluster.cluster_type.typed_config.CopyFrom(pack(config))
+    draft = _passing_through(mesh, ClusterDraft(cluster, dynamic_dns=True))
+    apply_metadata_exchange(cluster, traits)
+    return draft
+
+
+def builtin_clusters(reader: Reader, traits: Traits, dns_capture: bool) -> Chunk:
+    """The built-in clusters of one kind of proxy."""
+    mesh = reader.mesh()
+    drafts = [black_hole(mesh)]
+    if traits.type == "sidecar":
+        drafts += [passthrough(mesh, traits), inbound_passthrough(mesh, traits)]
+        if mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS":
+            drafts.append(allow_any_dynamic_dns(mesh, traits, dns_capture))
+    if traits.hbone:
+        drafts.append(connect_originate(mesh))
+    made: list[Resource] = [draft.resource() for draft in drafts]
+    return Chunk(made)

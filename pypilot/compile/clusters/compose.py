@@ -1,0 +1,46 @@
+"""All clusters of a proxy: a chunk shared by all that see the same, the built-in ones, and the workload's own."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from pypilot.compile.clusters.builtin import builtin_clusters
+from pypilot.compile.clusters.inbound import inbound_clusters, inbound_parts
+from pypilot.compile.clusters.outbound import service_clusters, sni_clusters
+from pypilot.compile.clusters.traits import Traits, traits_of
+from pypilot.compile.parts import Part, cluster_parts, forwards_by_sni, place_in
+from pypilot.compile.place import Place
+from pypilot.compile.view import ProxyView, view_of
+from pypilot.wire.node import Proxy
+from pypilot.wire.resource import Chunk, Resource, ResourceSet
+from pypilot.world.reader import Reader
+
+_Compile: TypeAlias = Callable[..., tuple[Resource, ...]]
+
+
+def _outbound(reader: Reader, compile_part: _Compile, parts: tuple[Part, ...], traits: Traits) -> Chunk:
+    return Chunk(
+        resource
+        for part in parts
+        for resource in reader.call(compile_part, part.service, part.selection, traits, part.place)
+    )
+
+
+def _seen_from(reader: Reader, view: ProxyView, place: Place, by_sni: bool) -> tuple[Chunk, ...]:
+    parts = cluster_parts(reader, view, place)
+    compilers: tuple[_Compile, ...] = (service_clusters, sni_clusters) if by_sni else (service_clusters,)
+    return tuple(reader.call(_outbound, c, parts, traits_of(view)) for c in compilers)
+
+
+def _together(_reader: Reader, chunks: tuple[Chunk, ...]) -> ResourceSet:
+    """One object for all replicas of a workload."""
+    return ResourceSet(chunks)
+
+
+def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
+    """Everything that the proxy gets over CDS."""
+    view = reader.call(view_of, proxy)
+    traits = traits_of(view)
+    outbound = reader.call(_seen_from, view, place_in(reader, view, proxy), forwards_by_sni(reader, proxy))
+    builtin = reader.call(builtin_clusters, traits, proxy.dns_capture)
+    inbound = reader.call(inbound_clusters, inbound_parts(reader, proxy), traits)
+    return reader.call(_together, (*outbound, builtin, inbound))

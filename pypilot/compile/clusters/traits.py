@@ -1,0 +1,28 @@
+"""The few facts of a view on which a cluster can depend. Views with equal traits share cluster bytes."""
+
+from typing import NamedTuple
+
+from pypilot.compile.view import ProxyView
+from pypilot.wire.node import ProxyType
+
+
+class Traits(NamedTuple):
+    """What kind of proxy a cluster is for."""
+
+    type: ProxyType = "sidecar"
+    istio_build: bool = True
+    """Istio's own filters and SDS names may be used."""
+    mesh_tls: bool = True
+    """The proxy can fetch the mesh certificate `default` and the trust bundle `ROOTCA`."""
+    hbone: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+
+    @property
+    def is_router(self) -> bool:
+        return self.type == "router"
+
+
+def traits_of(view: ProxyView) -> Traits:
+    """The traits of a view."""
+    return Traits(view.type, view.istio_build, view.mesh_tls, view.hbone, view.ipv4, view.ipv6)

@@ -1,0 +1,175 @@
+"""The endpoints of one port and subset of a service: who is in, how healthy, where (EDS-001…007, EDS-010)."""
+
+import ipaddress
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+
+from pypilot.compile.destination_rules import (
+    EffectivePolicy,
+    Selection,
+    effective_policy,
+    endpoint_tls_mode,
+    subset_of,
+    subsets_of,
+)
+from pypilot.compile.discovery import Discovery, cluster_ports, discovery_of
+from pypilot.compile.endpoints.lb_endpoint import build_lb_endpoint, takes_tunnel
+from pypilot.compile.endpoints.locality import apply_locality_policy, group_by_locality
+from pypilot.compile.locality_policy import locality_policy, preferred_labels
+from pypilot.compile.naming import outbound_cluster, sni
+from pypilot.compile.place import Place, carries
+from pypilot.wire.resource import Resource
+from pypilot.wire.types import ENDPOINT
+from pypilot.world.model import Endpoint, MeshPort, MeshService, ServiceKey
+from pypilot.world.reader import Reader
+
+LocalityLbEndpoints: TypeAlias = endpoint_components_pb2.LocalityLbEndpoints
+PERSISTENT_SESSION = "istio.io/persistent-session"
+_DRAINING_LABEL = "istio.io/draining"
+
+
+def _is_address(endpoint: Endpoint) -> bool:
+    """Host names cannot go over EDS."""
+    if endpoint.address.startswith("unix://"):
+        return True
+    try:
+        ipaddress.ip_address(endpoint.address)
+    except ValueError:
+        return False
+    return True
+
+
+def _health(endpoint: Endpoint, service: MeshService) -> str | None:
+    """The health to send; empty where nobody reports any; None: the endpoint is not sent (KSVC-026, KSVC-035)."""
+    leaving = endpoint.health in ("DRAINING", "TERMINATING") or bool(endpoint.label(_DRAINING_LABEL))
+    if leaving:
+        return "DRAINING" if dict(service.labels).get(PERSISTENT_SESSION) else None
+    reported = service.kubernetes or endpoint.pod_name or endpoint.health != "HEALTHY"
+    return endpoint.health if reported else ""
+
+
+def _sends_unhealthy(service: MeshService, policy: EffectivePolicy) -> bool:
+    """KSVC-027: unready endpoints help Envoy count, unless a panic threshold could send them traffic."""
+    if preferred_labels(service):
+        return True
+    return policy.outlier_detection is None or policy.outlier_detection.min_health_percent <= 0
+
+
+def _members(
+    reader: Reader,
+    service: MeshService,
+    port: MeshPort,
+    wanted: dict[str, str],
+    policy: EffectivePolicy,
+    place: Place,
+) -> Iterable[Endpoint]:
+    sends_unhealthy = _sends_unhealthy(service, policy)
+    for endpoint in reader.endpoints(service.key):
+        if endpoint.port(port.name) is None or not carries(endpoint, wanted):
+            continue
+        if service.node_local and endpoint.node_name != place.node:
+            continue
+        if endpoint.health == "UNHEALTHY" and not sends_unhealthy:
+            continue
+        if _health(endpoint, service) is not None:
+            yield endpoint
+
+
+def localities_of(
+    reader: Reader,
+    service: MeshService,
+    port: MeshPort,
+    subset: str,
+    selection: Selection,
+    hbone: bool,
+    place: Place,
+    addresses_only: bool = False,
+    tls_only: bool = False,
+) -> list[LocalityLbEndpoints]:
+    """The endpoints by locality. DNS clusters hold them inline; over EDS only addresses can go.
+
+    `tls_only`: localities keep only the endpoints that speak mutual TLS, and stay if none does.
+    """
+    policy = effective_policy(reader, selection, port.number, subset)
+    found = subset_of(reader, selection, subset)
+    wanted = found.labels if found is not None else {}
+    members = [
+        endpoint
+        for endpoint in _members(reader, service, port, wanted, policy, place)
+        if not addresses_only or _is_address(endpoint)
+    ]
+    groups = apply_locality_policy(
+        group_by_locality(members),
+        place,
+        locality_policy(service, policy.load_balancer, reader.mesh()),
+        policy.outlier_detection is not None,
+    )
+    mode = endpoint_tls_mode(reader, selection, port.number, subset)
+    out = []
+    for group in groups:
+        where = group.locality
+        localities = LocalityLbEndpoints(priority=group.priority)
+        localities.locality.SetInParent()
+        localities.locality.region = where.region
+        localities.locality.zone = where.zone
+        localities.locality.sub_zone = where.sub_zone
+        weight = 0
+        for endpoint in group.endpoints:
+            has_sidecar = endpoint.tls_mode not in ("", "disabled")
+            speaks_tls = has_sidecar and (endpoint.tls_mode == "istio" if mode is None else mode == "ISTIO_MUTUAL")
+            if tls_only and not speaks_tls:
+                continue
+            weight += endpoint.weight or 1
+            localities.lb_endpoints.append(
+                build_lb_endpoint(
+                    endpoint,
+                    service,
+                    endpoint.port(port.name) or 0,
+                    speaks_tls,
+                    hbone and takes_tunnel(endpoint),
+                    _health(endpoint, service) or "",
+                )
+            )
+        if weight or not tls_only:
+            localities.load_balancing_weight.value = weight if tls_only else group.weight
+        out.append(localities)
+    return out
+
+
+def _assignments(
+    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place, by_sni: bool
+) -> tuple[Resource, ...]:
+    service = reader.service(key)
+    if service is None or (by_sni and service.mesh_external):
+        return ()
+    made = []
+    for port in cluster_ports(service):
+        for subset in ("", *(s.name for s in subsets_of(reader, selection))):
+            policy = effective_policy(reader, selection, port.number, subset)
+            if discovery_of(service, is_router, policy.load_balancer) is not Discovery.EDS:
+                continue
+            name = (sni if by_sni else outbound_cluster)(port.number, subset, service.hostname)
+            assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+            assignment.endpoints.extend(
+                localities_of(
+                    reader, service, port, subset, selection, hbone, place, addresses_only=True, tls_only=by_sni
+                )
+            )
+            made.append(Resource.of(name, ENDPOINT, assignment.SerializeToString(deterministic=True)))
+    return tuple(made)
+
+
+def service_assignments(
+    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place
+) -> tuple[Resource, ...]:
+    """The load assignments of a service's EDS clusters, empty ones too (EDS-006)."""
+    return _assignments(reader, key, selection, is_router, hbone, place, by_sni=False)
+
+
+def sni_assignments(
+    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place
+) -> tuple[Resource, ...]:
+    """Those of a gateway that forwards mutual TLS untouched: only endpoints that speak it (DR-021)."""
+    return _assignments(reader, key, selection, is_router, hbone, place, by_sni=True)

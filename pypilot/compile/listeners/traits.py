@@ -1,0 +1,63 @@
+"""What listeners depend on beside the view: the parts of a proxy that change bytes, and no others."""
+
+from typing import NamedTuple
+
+from pypilot.compile.listeners.proxy_settings import ProxySettings, proxy_settings
+from pypilot.compile.view import ProxyView, TracingIdentity, tracing_identity
+from pypilot.kinds.base import Duration
+from pypilot.wire.node import Proxy
+from pypilot.world.model import WILDCARD_ADDRESS
+from pypilot.world.reader import Reader
+
+_LAST_PORT = 65535
+
+
+def is_port(number: int) -> bool:
+    """True for numbers that can be listened on."""
+    return 0 < number <= _LAST_PORT
+
+
+class TcpTraits(NamedTuple):
+    """What chains of bytes depend on: alike for most proxies of a mesh."""
+
+    istio_build: bool = True
+    ipv4: bool = True
+    ipv6: bool = False
+    idle: Duration | None = None
+    """IDLE_TIMEOUT of the node (NODE-016)."""
+    dns_capture: bool = False
+    """The agent beside the proxy answers its DNS queries."""
+
+    @property
+    def wildcard(self) -> str:
+        """The address that stands for all (LIS-017)."""
+        return WILDCARD_ADDRESS if self.ipv4 else "::"
+
+
+class HttpTraits(NamedTuple):
+    """What connection managers depend on, the workload's tracing identity among it."""
+
+    tcp: TcpTraits
+    identity: TracingIdentity
+    settings: ProxySettings = ProxySettings()
+    http10: bool = False
+    """HTTP/1.0 is accepted (NODE-017)."""
+
+
+def _idle(text: str) -> Duration | None:
+    try:
+        return Duration.parse(text) if text else None
+    except ValueError:
+        return None
+
+
+def tcp_traits(view: ProxyView, proxy: Proxy) -> TcpTraits:
+    """The traits of a proxy for chains of bytes."""
+    ipv4 = view.ipv4 or not view.ipv6
+    return TcpTraits(view.istio_build, ipv4, view.ipv6, _idle(proxy.idle_timeout), proxy.dns_capture)
+
+
+def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
+    """The traits of a proxy for connection managers."""
+    settings = reader.call(proxy_settings, proxy.proxy_config)
+    return HttpTraits(tcp_traits(view, proxy), tracing_identity(proxy), settings, proxy.http10)

@@ -1,0 +1,24 @@
+"""Everything of type RouteConfiguration that one proxy may ask for."""
+
+from pypilot.compile.gateways.merge import merged_servers
+from pypilot.compile.routes.gateway import compile_gateway, gateway_view
+from pypilot.compile.routes.proxy_headers import route_headers
+from pypilot.compile.routes.seen import routing_view
+from pypilot.compile.routes.sidecar import compile_sidecar
+from pypilot.compile.view import view_of
+from pypilot.wire.node import Proxy
+from pypilot.wire.resource import EMPTY, ResourceSet
+from pypilot.world.reader import Reader
+
+
+def compile_routes(reader: Reader, proxy: Proxy) -> ResourceSet:
+    """Every RouteConfiguration that the proxy's listeners may name."""
+    view = routing_view(reader.call(view_of, proxy))
+    headers = route_headers(proxy)
+    if view.is_sidecar:
+        return reader.call(compile_sidecar, view, headers)
+    if view.is_router:
+        merged = merged_servers(reader, proxy)
+        served = gateway_view(reader, view, proxy, (server for _, servers in merged.routes for server in servers))
+        return reader.call(compile_gateway, served, merged.routes, headers)
+    return EMPTY

@@ -1,0 +1,152 @@
+"""The services that a sidecar's clients can call on one port, and by which names. Resolve steps: no Envoy messages.
+
+What comes from services alone is kept apart from what VirtualServices add, for these change far more often.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from pypilot.compile.destination_rules import Selection, destination_rule_for, subsets_of, traffic_policy
+from pypilot.compile.features.text import is_sendable
+from pypilot.compile.routes.aliases import Aliases, aliases_in
+from pypilot.compile.routes.domains import Domains, service_domains, usable_addresses
+from pypilot.compile.services import visible_services
+from pypilot.compile.view import ProxyView
+from pypilot.kinds.destination_rule import TrafficPolicy
+from pypilot.world.model import WILDCARD_ADDRESS, MeshPort, MeshService, Resolution, ServiceKey
+from pypilot.world.reader import Reader
+
+
+def routing_view(view: ProxyView) -> ProxyView:
+    """The view without what routes cannot depend on, so that more proxies share them."""
+    return replace(
+        view,
+        cluster_id="",
+        network="",
+        istio_build=True,
+        mesh_tls=True,
+        hbone=False,
+    )
+
+
+class SeenService(NamedTuple):
+    """One service on one port."""
+
+    key: ServiceKey
+    hostname: str
+    """In lower case: hosts are compared without case."""
+    port: MeshPort
+    alias: bool
+    domains: Domains
+
+    @property
+    def is_http(self) -> bool:
+        """True where requests may be routed: HTTP, or a protocol that is detected (KSVC-010)."""
+        return self.port.protocol.is_http or self.port.protocol.is_unsupported
+
+
+def _by_port(reader: Reader, namespace: str) -> Mapping[int, tuple[ServiceKey, ...]]:
+    found: dict[int, list[ServiceKey]] = {}
+    for key in visible_services(reader, namespace):
+        service = reader.service(key)
+        for number in dict.fromkeys(p.number for p in service.ports) if service is not None else ():
+            found.setdefault(number, []).append(key)
+    return MappingProxyType({number: tuple(keys) for number, keys in found.items()})
+
+
+def addresses_of(service: MeshService, view: ProxyView) -> tuple[str, ...]:
+    """The virtual addresses that proxies of a view use (SE-017). A Service's are filtered by address family."""
+    addresses = service.addresses or (service.auto_addresses if view.dns_vips else ())
+    if service.kubernetes or not service.addresses:
+        addresses = usable_addresses(addresses, view.ipv4, view.ipv6)
+    return tuple(a for a in addresses if a != WILDCARD_ADDRESS)
+
+
+def _domains(view: ProxyView, service: MeshService, aliases: Aliases) -> Domains:
+    hosts = (service.hostname, *(alias.hostname for alias in aliases.get(service.hostname, ())))
+    names = (host.lower() for host in hosts if is_sendable(host))
+    pods_have_names = service.kubernetes and service.resolution is Resolution.PASSTHROUGH
+    return service_domains(names, addresses_of(service, view), view.dns_domain, pods_have_names)
+
+
+def _on_port(reader: Reader, view: ProxyView, number: int) -> Mapping[str, SeenService]:
+    found: dict[str, SeenService] = {}
+    aliases = aliases_in(reader, view.namespace)
+    for key in reader.call(_by_port, view.namespace).get(number, ()):
+        service = reader.service(key)
+        port = service.port(number) if service is not None else None
+        if service is None or port is None:
+            continue
+        hostname = service.hostname.lower()
+        alias = service.resolution is Resolution.ALIAS
+        found.setdefault(hostname, SeenService(key, hostname, port, alias, _domains(view, service, aliases)))
+    return MappingProxyType(found)
+
+
+def services_on_port(reader: Reader, view: ProxyView, number: int) -> Mapping[str, SeenService]:
+    """Lower-case hostname -> service, for every visible service with that port, oldest first; aliases, too."""
+    return reader.call(_on_port, view, number)
+
+
+class RouteNames(NamedTuple):
+    """The RouteConfigurations that a sidecar's listeners may name."""
+
+    ports: tuple[int, ...]
+    sniffed: tuple[tuple[str, int], ...]
+    """Services on ports of undeclared protocol with a listener of their own (RDS-001)."""
+    http: tuple[int, ...]
+    """All ports on which requests may be routed."""
+
+
+def _names(reader: Reader, view: ProxyView) -> RouteNames:
+    ports: set[int] = set()
+    sniffed: dict[tuple[str, int], None] = {}
+    for key in visible_services(reader, view.namespace):
+        service = reader.service(key)
+        if service is None or service.resolution is Resolution.ALIAS:
+            continue
+        addresses = addresses_of(service, view)
+        own_listener = service.headless or any("/" not in a for a in addresses)
+        shared_listener = not addresses or any("/" in a for a in addresses)
+        for port in service.ports:
+            undeclared = port.protocol.is_unsupported
+            if port.protocol.is_http or (undeclared and shared_listener):
+                ports.add(port.number)
+            if undeclared and own_listener:
+                sniffed.setdefault((service.hostname, port.number))
+    http = ports | {number for _, number in sniffed}
+    return RouteNames(tuple(sorted(ports)), tuple(sniffed), tuple(sorted(http)))
+
+
+def route_names(reader: Reader, view: ProxyView) -> RouteNames:
+    """All names, whether or not a listener came out of each port in the end."""
+    return reader.call(_names, view)
+
+
+def _hashes(policy: TrafficPolicy | None) -> bool:
+    if policy is None:
+        return False
+    balancers = (policy.load_balancer, *(entry.load_balancer for entry in policy.port_level_settings))
+    return any(balancer is not None and balancer.consistent_hash is not None for balancer in balancers)
+
+
+def _uses_hash(reader: Reader, selection: Selection) -> bool:
+    subsets = subsets_of(reader, selection)
+    return _hashes(traffic_policy(reader, selection)) or any(_hashes(subset.traffic_policy) for subset in subsets)
+
+
+def _hashed(reader: Reader, view: ProxyView) -> Mapping[str, Selection]:
+    found: dict[str, Selection] = {}
+    for key in visible_services(reader, view.namespace):
+        service = reader.service(key)
+        selection = destination_rule_for(reader, view, service) if service is not None else None
+        if selection and reader.call(_uses_hash, selection):
+            found[key.hostname] = selection
+    return MappingProxyType(found)
+
+
+def hashed_services(reader: Reader, view: ProxyView) -> Mapping[str, Selection]:
+    """Hostname -> DestinationRules, for the services that a view's requests reach by consistent hash (VS-043)."""
+    return reader.call(_hashed, view)

@@ -1,0 +1,59 @@
+"""The RouteConfigurations of sidecars: one a HTTP port, and one a service whose protocol is detected (RDS-001…016)."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pypilot.compile.routes.assign import virtual_hosts_on_port
+from pypilot.compile.routes.domains import proxied_domains
+from pypilot.compile.routes.proxy_headers import RouteHeaders
+from pypilot.compile.routes.seen import route_names
+from pypilot.compile.routes.virtual_hosts import HostKey, compile_catch_all, compile_host, route_configuration
+from pypilot.compile.view import ProxyView
+from pypilot.wire.resource import Chunk, Resource, ResourceSet
+from pypilot.world.reader import Reader
+
+HTTP_PROXY = "http_proxy"
+
+
+def compile_port(reader: Reader, view: ProxyView, port: int, headers: RouteHeaders) -> Resource:
+    """The configuration `PORT`: all services of the port, then the host for unknown ones."""
+    frames = [reader.call(compile_host, key) for key in virtual_hosts_on_port(reader, view, port, headers)]
+    frames.append(reader.call(compile_catch_all, headers.attempt_count, headers.forwarded_host))
+    return route_configuration(str(port), frames)
+
+
+def _by_domain(reader: Reader, view: ProxyView, port: int, headers: RouteHeaders) -> Mapping[str, HostKey]:
+    hosts = virtual_hosts_on_port(reader, view, port, headers)
+    return MappingProxyType({domain: key for key in hosts for domain in key.domains})
+
+
+def compile_sniffed(reader: Reader, view: ProxyView, hostname: str, port: int, headers: RouteHeaders) -> Resource:
+    """The configuration `HOST:PORT`: the service's own host alone, for whatever Host header (RDS-014)."""
+    key = reader.call(_by_domain, view, port, headers).get(hostname.lower())
+    frames = [reader.call(compile_host, key._replace(domains=("*",)))] if key is not None else []
+    return route_configuration(f"{hostname}:{port}", frames)
+
+
+def compile_http_proxy(reader: Reader, view: ProxyView, headers: RouteHeaders) -> Resource:
+    """The configuration of the explicit proxy: the services of all ports (RDS-017, MESH-014).
+
+    Unlike elsewhere the port in the Host header counts, for it tells the ports of a service apart.
+    """
+    keys = [
+        key._replace(domains=proxied_domains(key.domains, port))
+        for port in route_names(reader, view).http
+        for key in virtual_hosts_on_port(reader, view, port, headers)
+    ]
+    frames = [reader.call(compile_host, key) for key in sorted(keys, key=lambda key: key.name)]
+    frames.append(reader.call(compile_catch_all, headers.attempt_count, headers.forwarded_host))
+    return route_configuration(HTTP_PROXY, frames, ignore_port=False)
+
+
+def compile_sidecar(reader: Reader, view: ProxyView, headers: RouteHeaders) -> ResourceSet:
+    """All configurations that the listeners of a view's sidecars may name."""
+    names = route_names(reader, view)
+    ports = Chunk(reader.call(compile_port, view, port, headers) for port in names.ports)
+    sniffed = Chunk(reader.call(compile_sniffed, view, host, port, headers) for host, port in names.sniffed)
+    if reader.mesh().proxy_http_port <= 0:
+        return ResourceSet((ports, sniffed))
+    return ResourceSet((ports, sniffed, Chunk((reader.call(compile_http_proxy, view, headers),))))

@@ -1,0 +1,197 @@
+"""What a process was told: read once from flags and `PYPILOT_*` variables, then frozen.
+
+A flag wins over the environment, the environment over the default. This is the only module that reads the environment.
+A setting is one field of `Settings`: flags, variables, help and checks derive from it.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+ENVIRONMENT_PREFIX = "PYPILOT_"
+
+PlaintextSecrets = Literal["loopback", "any", "never"]
+LogFormat = Literal["auto", "console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; says which and why."""
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _address(text: str) -> str:
+    """`HOST:PORT`; `:PORT` is every interface, empty is off."""
+    if not text:
+        return ""
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address, want HOST:PORT")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{text!r} is not an address, want [IPv6]:PORT")
+    return f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - asked for in so many words
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1_000_000:
+        raise ValueError(f"{text} is out of range")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"{text} is out of range, want at least 1")
+    return value
+
+
+def _switch(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return words[text.lower()]
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How one field is read and explained."""
+
+    help: str
+    convert: Callable[[str], Any]
+    metavar: str = "TEXT"
+    choices: tuple[str, ...] = ()
+    is_switch: bool = False
+
+    def read(self, text: str) -> Any:
+        """The value of a text.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}")
+        return self.convert(text)
+
+
+def _setting(default: Any, text: str, convert: Callable[[str], Any] = str, metavar: str = "TEXT", **more: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(text, convert, metavar, **more)})
+
+
+def _choice(default: str, text: str, choices: tuple[str, ...]) -> Any:
+    return _setting(default, text, str, "|".join(choices), choices=choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set, with its default."""
+
+    config: tuple[Path, ...] = ()
+    """Files and directories of YAML; in the environment separated like PATH."""
+    mesh_config: Path | None = _setting(
+        None, "File with a MeshConfig; it wins over the ConfigMap `istio`.", _path, "FILE"
+    )
+
+    grpc_addr: str = _setting(
+        "127.0.0.1:15010", "Where to serve xDS in plaintext, HOST:PORT; empty: nowhere.", _address, "ADDR"
+    )
+    secure_grpc_addr: str = _setting(
+        "", "Where to serve xDS over TLS; with a certificate 0.0.0.0:15012 unless given.", _address, "ADDR"
+    )
+    http_addr: str = _setting(
+        "127.0.0.1:8080", "Where to serve /ready and /debug, HOST:PORT; empty: nowhere.", _address, "ADDR"
+    )
+    monitoring_addr: str = _setting(
+        "127.0.0.1:15014", "Where to serve /metrics and /version, HOST:PORT; empty: nowhere.", _address, "ADDR"
+    )
+    tls_cert: Path | None = _setting(None, "Certificate chain (PEM) of the TLS port.", _path, "FILE")
+    tls_key: Path | None = _setting(None, "Private key (PEM) of the TLS port.", _path, "FILE")
+    tls_client_ca: Path | None = _setting(
+        None, "CA (PEM) of the proxies' certificates; without it no proxy can prove who it is.", _path, "FILE"
+    )
+    plaintext_secrets: PlaintextSecrets = _choice(
+        "loopback", "Who gets secrets over the plaintext port.", ("loopback", "any", "never")
+    )
+
+    debounce_quiet: float = _setting(
+        0.010, "Seconds without a further change after which a change is sent.", _seconds, "SECONDS"
+    )
+    debounce_max: float = _setting(0.100, "Seconds after which a change is sent at the latest.", _seconds, "SECONDS")
+    concurrent_pushes: int = _setting(32, "How many streams are written to at a time.", _count, "COUNT")
+    drain: float = _setting(5.0, "Seconds that streams are given to end when stopping.", _seconds, "SECONDS")
+
+    cluster_domain: str = _setting("cluster.local", "DNS domain of the Kubernetes cluster.", _name)
+    cluster_id: str = _setting("Kubernetes", "Name of the Kubernetes cluster.", _name)
+    root_namespace: str = _setting("istio-system", "Namespace of the mesh's ConfigMap.", _name)
+    ambient: bool = _setting(
+        True, "Let proxies of Istio's build reach ambient workloads over HBONE.", _switch, is_switch=True
+    )
+
+    log_format: LogFormat = _choice(
+        "auto", "How to write logs; auto: console on a terminal, else json.", ("auto", "console", "json")
+    )
+    log_level: LogLevel = _choice("info", "What to log.", ("debug", "info", "warning", "error"))
+
+
+SETTINGS: Mapping[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Settings) if "setting" in f.metadata}
+"""How each field is read; `config` has a form of its own."""
+
+
+def flag_of(name: str) -> str:
+    """`grpc_addr` -> `--grpc-addr`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """`grpc_addr` -> `PYPILOT_GRPC_ADDR`."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def default_of(name: str) -> Any:
+    """The default of a setting."""
+    return next(f.default for f in fields(Settings) if f.name == name)
+
+
+def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from flags (texts and switches by field name, None where not given) and the environment.
+
+    Raises:
+        SettingsError: a value cannot be used, or some do not go together.
+    """
+    variables = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        given, source = flags.get(name), flag_of(name)
+        if given is None:
+            given, source = variables.get(variable_of(name)), variable_of(name)
+        if given is None:
+            continue
+        try:
+            values[name] = given if isinstance(given, bool) else setting.read(str(given))
+        except ValueError as error:
+            raise SettingsError(f"{source}: {error}") from None
+    paths = flags.get("config") or [p for p in variables.get(variable_of("config"), "").split(os.pathsep) if p]
+    return _consistent(Settings(config=tuple(Path(p) for p in paths), **values), "secure_grpc_addr" in values)
+
+
+def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SettingsError("--tls-cert and --tls-key: one needs the other")
+    if settings.secure_grpc_addr and settings.tls_cert is None:
+        raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key")
+    if settings.debounce_max < settings.debounce_quiet:
+        raise SettingsError("--debounce-max: must not be less than --debounce-quiet")
+    if settings.tls_cert is not None and not secure_was_given:
+        return replace(settings, secure_grpc_addr="0.0.0.0:15012")
+    return settings

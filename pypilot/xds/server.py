@@ -1,0 +1,244 @@
+"""The aggregated discovery service on grpc.aio: ports, admission, and the set of connections.
+
+Responses are bytes already, so the serialiser is the identity. Admission reads the node of the first request (XDS-002)
+and, on the TLS port, holds it against the peer's identity (XAUTH-002, XAUTH-003). What is sent is the session's
+business, what exists the catalog's.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import grpc
+import structlog
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
+
+from pypilot.wire.node import NodeError
+from pypilot.xds.auth import (
+    Authenticator,
+    CertificateAuthenticator,
+    DeniedError,
+    Peer,
+    TlsFiles,
+    authenticate,
+    authorize,
+    server_credentials,
+)
+from pypilot.xds.catalog import Catalog
+from pypilot.xds.connection import Caller, Connection, Form, decode
+from pypilot.xds.delta import DeltaSession
+from pypilot.xds.identity import read_node
+from pypilot.xds.session import ProtocolError
+from pypilot.xds.shared import Shared
+from pypilot.xds.sotw import SotwSession
+from pypilot.xds.status import ConnectionStatus, Metrics, NoMetrics, Statistics
+from pypilot.xds.writing import WriteTurns
+
+SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+_MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class XdsOptions:
+    """How to serve."""
+
+    plaintext_secrets: Literal["loopback", "any", "never"] = "loopback"
+    """To whom the plaintext port sends secrets (SDS-003)."""
+    max_streams_writing: int = 32
+    max_bytes_in_flight: int = 32 * _MIB
+    """No further stream is written to while this much is on its way."""
+    write_patience: float = 5.0
+    """Seconds after which a peer that does not read no longer holds up others."""
+    max_receive_bytes: int = 16 * _MIB
+    keepalive_interval: float = 30.0
+    keepalive_timeout: float = 10.0
+    """XDS-017."""
+    max_connection_age: float | None = None
+    """Seconds, give or take a tenth, after which a client must connect again (perhaps to another replica); None is
+    never."""
+    connection_age_grace: float = 5.0
+
+    def grpc_options(self) -> list[tuple[str, int]]:
+        """The channel arguments of the gRPC server."""
+        options = [
+            ("grpc.max_receive_message_length", self.max_receive_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", 100_000),
+            ("grpc.keepalive_time_ms", int(self.keepalive_interval * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+            ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server behind it
+        ]
+        if self.max_connection_age is not None:
+            options.append(("grpc.max_connection_age_ms", int(self.max_connection_age * 1000)))
+            options.append(("grpc.max_connection_age_grace_ms", int(self.connection_age_grace * 1000)))
+        return options
+
+
+class _Call:
+    """The transport of a connection: a gRPC call."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def read(self) -> bytes | None:
+        message = await self._context.read()
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, message: bytes) -> None:
+        await self._context.write(message)
+
+
+def _peer(context: Any) -> Peer:
+    facts = context.auth_context()
+    return Peer(
+        address=context.peer(),
+        secure=b"ssl" in facts.get("transport_security_type", ()),
+        certificate=next(iter(facts.get("x509_pem_cert", ())), b""),
+        metadata={key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)},
+    )
+
+
+class XdsServer:
+    """Serves ADS on a plaintext port, a TLS port, or both."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        options: XdsOptions | None = None,
+        *,
+        metrics: Metrics | None = None,
+        authenticators: Sequence[Authenticator] = (CertificateAuthenticator(),),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._catalog = catalog
+        self._options = options or XdsOptions()
+        self._metrics: Metrics = metrics or NoMetrics()
+        self._authenticators = tuple(authenticators)
+        self._clock = clock
+        self._shared = Shared()
+        self._log = structlog.get_logger()
+        self._numbers = itertools.count(1)
+        self._connections: dict[int, Connection] = {}
+        self._turns = WriteTurns(
+            self._options.max_streams_writing, self._options.max_bytes_in_flight, self._options.write_patience
+        )
+        self._grpc: Any = None
+        self._draining = False
+        self.plaintext_port: int | None = None
+        self.secure_port: int | None = None
+
+    async def start(
+        self, plaintext: str | None = None, *, secure: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        """Listen. Addresses are `HOST:PORT`; port 0 takes a free one, see `plaintext_port` and `secure_port`.
+
+        Raises:
+            ValueError: a secure address without `tls`, or bad certificate files.
+            OSError: a certificate file cannot be read.
+            RuntimeError: an address cannot be listened on.
+        """
+        server = grpc.aio.server(options=self._options.grpc_options())
+        server.add_generic_rpc_handlers((self._handler(),))
+        if plaintext:
+            self.plaintext_port = server.add_insecure_port(plaintext)
+        if secure:
+            if tls is None:
+                raise ValueError("a secure address needs certificate files")
+            self.secure_port = server.add_secure_port(secure, server_credentials(tls))
+        await server.start()
+        self._grpc = server
+        self._log.info("xds.listening", plaintext_port=self.plaintext_port, secure_port=self.secure_port)
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Refuse new streams, end the present ones after the message they are at, cut what is left after `grace`."""
+        self._draining = True
+        for connection in tuple(self._connections.values()):
+            connection.close()
+        if self._grpc is not None:
+            await self._grpc.stop(grace)
+
+    def connections(self) -> tuple[ConnectionStatus, ...]:
+        """Every connected proxy, in the order they came."""
+        return tuple(connection.status() for connection in self._connections.values())
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            connections=len(self._connections),
+            writing=self._turns.streams,
+            waiting=self._turns.waiting,
+            bytes_in_flight=self._turns.bytes_in_flight,
+            diffs_made=self._shared.diffs_made,
+        )
+
+    def _handler(self) -> Any:
+        async def sotw(_: Any, context: Any) -> None:
+            await self._serve(context, DiscoveryRequest)
+
+        async def delta(_: Any, context: Any) -> None:
+            await self._serve(context, DeltaDiscoveryRequest)
+
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(sotw),
+                "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(delta),
+            },
+        )
+
+    async def _serve(self, context: Any, form: Form) -> None:
+        if self._draining:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        try:
+            connection = await self._connect(context, form)
+            if connection is not None:
+                await self._run(connection)
+        except (NodeError, ProtocolError) as error:
+            self._log.warning("xds.refused", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except DeniedError as error:
+            self._log.warning("xds.denied", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode[error.code], str(error))
+
+    async def _connect(self, context: Any, form: Form) -> Connection | None:
+        """Admit the client by its first request. Nothing here outlives that: the node of a real Envoy is 100 kB."""
+        call = _Call(context)
+        raw = await call.read()
+        if raw is None:
+            return None
+        first = decode(form, raw)
+        caller = await self._admit(context, first)
+        session = SotwSession(self._shared) if form is DiscoveryRequest else DeltaSession(self._shared)
+        return Connection(caller, session, call, first, self._catalog, self._turns, self._shared, self._metrics)
+
+    async def _admit(self, context: Any, first: DiscoveryRequest | DeltaDiscoveryRequest) -> Caller:
+        if not first.HasField("node"):
+            raise ProtocolError("the first request on a stream must carry a node")
+        proxy = read_node(first.node, self._shared)
+        peer = _peer(context)
+        number = next(self._numbers)
+        if peer.secure:
+            identity = await authenticate(peer, self._authenticators)
+            proxy, secrets, proven = authorize(identity, proxy), True, str(identity)
+        else:
+            rule = self._options.plaintext_secrets
+            secrets, proven = rule == "any" or (rule == "loopback" and peer.loopback), ""
+        return Caller(number, proxy, peer.address, proven, self._clock(), secrets)
+
+    async def _run(self, connection: Connection) -> None:
+        caller = connection.caller
+        self._connections[caller.number] = connection
+        self._metrics.connected(1)
+        log = self._log.bind(connection=caller.id)
+        log.info("xds.connected", peer=caller.peer, identity=caller.identity)
+        try:
+            await connection.run()
+        finally:
+            del self._connections[caller.number]
+            self._metrics.connected(-1)
+            log.info("xds.disconnected")

@@ -1,0 +1,1 @@
+"""Tests of the streams: pure sessions, the server over loopback, and a real Envoy."""
