@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from bench.parity import DEFAULT
 from bench.storm import serve
 from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
+from pypilot.cli.demo.certificates import Authority
 from pypilot.cli.demo.envoy import Envoy, find_envoy
 
 _INSIDE = "PYPILOT_BENCH_INSIDE"
@@ -81,6 +83,26 @@ async def _all(recordings: Path, only: str) -> int:
     return 1 if failures else 0
 
 
+def _provide_files(recordings: Path) -> None:
+    """The certificates that the recordings name by path, over a read-only look at /etc that ends with this process."""
+    named = set()
+    for world in recordings.glob("*/world.yaml"):
+        named.update(re.findall(r"(?:/etc/[\w./-]+\.(?:pem|crt|key))", world.read_text()))
+    if not named:
+        return
+    upper = Path(tempfile.mkdtemp())
+    subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", str(upper)])
+    for part in ("upper", "work"):
+        (upper / part).mkdir()
+    options = f"lowerdir=/etc,upperdir={upper}/upper,workdir={upper}/work"
+    subprocess.check_call(["mount", "-t", "overlay", "overlay", "-o", options, "/etc"])
+    issued = Authority("bench").issue("bench.example")
+    for path in map(Path, sorted(named)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(issued.key if "key" in path.name else issued.certificate)
+
+
 def main() -> int:
     """Move into a network namespace, then try every node."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,9 +113,10 @@ def main() -> int:
         print(f"no recordings at {given.recordings}: nothing to try")
         return 0
     if _INSIDE not in os.environ:
-        command = ["unshare", "--net", sys.executable, "-m", "bench.acceptance", *sys.argv[1:]]
+        command = ["unshare", "--net", "--mount", sys.executable, "-m", "bench.acceptance", *sys.argv[1:]]
         return subprocess.call(command, env={**os.environ, _INSIDE: "1"})
     subprocess.check_call(["ip", "link", "set", "lo", "up"])
+    _provide_files(given.recordings)
     return asyncio.run(_all(given.recordings, given.only))
 
 

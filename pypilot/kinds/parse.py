@@ -147,6 +147,10 @@ class _Removals:
     def add(self, original: Path) -> None:
         self._paths.append(original)
 
+    def emptied(self, path: Path) -> bool:
+        """True if something below `path` was removed: an error there only says what is now missing."""
+        return any(gone[: len(path)] == path for gone in self._paths)
+
     def original(self, path: Path) -> Path:
         out: list[str | int] = []
         for step in path:
@@ -187,8 +191,9 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
         units = {}
         for path, message in errors:
             original = removals.original(path)
-            findings.append(Finding(field_path(original), message))
             unit = _unit_of(path, kind.units)
+            if unit is not None or not removals.emptied(original):
+                findings.append(Finding(field_path(original), message))
             if unit is None:
                 return Parsed(None, tuple(findings))
             units[unit] = removals.original(unit)

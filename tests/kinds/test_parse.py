@@ -101,6 +101,12 @@ def test_each_of_several_wrong_routes_is_named_by_its_own_index() -> None:
     ]
 
 
+def test_an_object_of_which_nothing_is_left_is_rejected_for_the_first_reason_alone() -> None:
+    parsed = virtual_service(to("x", weight=-5))
+    assert parsed.object is None
+    assert [path for path, _ in errors(parsed)] == ["spec.http[0].route[0].weight"]
+
+
 def test_a_wrong_field_outside_every_unit_rejects_the_object() -> None:
     parsed = virtual_service(to("a"), hosts="not-a-list")
     assert parsed.object is None

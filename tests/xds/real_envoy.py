@@ -1,4 +1,4 @@
-"""A real Envoy for the tests of the streams: minimal resources, bootstrap, backends, and questions to its admin port."""
+"""A real Envoy for the tests of the streams: minimal resources, bootstrap, backends, questions to its admin port."""
 
 import asyncio
 import json

@@ -112,6 +112,10 @@ def ads_bootstrap(
             "lds_config": over_ads,
         },
         "static_resources": {"clusters": [static_cluster(XDS_CLUSTER, [xds], http2=True)]},
+        # Envoy's own limit of 100 refuses most regular expressions that people write; this is Istio's.
+        "layered_runtime": {
+            "layers": [{"name": "pypilot", "static_layer": {"re2.max_program_size.error_level": 32768}}]
+        },
     }
 
 
