@@ -110,11 +110,11 @@ def parse_sotw(message: DiscoveryRequest, shared: Shared) -> SotwRequest:
     )
 
 
-def parse_delta(message: DeltaDiscoveryRequest) -> DeltaRequest:
-    """A DeltaDiscoveryRequest as plain data."""
+def parse_delta(message: DeltaDiscoveryRequest, shared: Shared) -> DeltaRequest:
+    """A DeltaDiscoveryRequest as plain data; equal name sets become one object."""
     return DeltaRequest(
         message.type_url,
-        frozenset(message.resource_names_subscribe),
+        shared.names(message.resource_names_subscribe),
         frozenset(message.resource_names_unsubscribe),
         message.response_nonce,
         rejection(message),
@@ -247,7 +247,7 @@ class Connection:
             received = self._session.on_request(parse_sotw(message, self._shared))
         else:
             assert isinstance(message, DeltaDiscoveryRequest)
-            request = parse_delta(message)
+            request = parse_delta(message, self._shared)
             current = self._current(request.type_url) if request.initial_versions else None
             received = self._session.on_request(request, current)
         kind = _kind(message.type_url)

@@ -42,7 +42,8 @@ class DeltaSession(Session):
             return Received(kind, request.error)
         watch.everything = watch.everything or asked.everything
         watch.must_answer = watch.must_answer or asked.everything
-        watch.answer = subscription.covered(watch.answer | asked.names)
+        # No needless copy: thousands of names for each of hundreds of streams that wait for their turn.
+        watch.answer = subscription.covered(watch.answer | asked.names if watch.answer else asked.names)
         if asked.everything:
             # To a client that dropped the wildcard and takes it up again: what is under way may be gone by now.
             watch.answer = watch.answer.union(*(names for sent in watch.unanswered for names in sent.names))

@@ -51,8 +51,8 @@ class Subscription:
         return self.wildcard or name in self.names
 
     def covered(self, names: AbstractSet[str]) -> frozenset[str]:
-        """The part of `names` that is subscribed to."""
-        if self.wildcard:
+        """The part of `names` that is subscribed to; `names` itself, not a copy, if it is all of it."""
+        if self.wildcard or names is self.names or names <= self.names:
             return frozenset(names)
         return self.names.intersection(names)
 
@@ -100,5 +100,5 @@ class Subscription:
             if WILDCARD_NAME in subscribe:
                 self.wildcard = everything = True
             self.names = self.names | named if self.names else named
-            answer |= named
+            answer = answer | named if answer else named
         return Asked(everything, answer)

@@ -1,5 +1,6 @@
 """Access logs to a file as MeshConfig orders them (TEL-003…007, TEL-013…015, LIS-032)."""
 
+import json
 from typing import TypeAlias
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -60,14 +61,12 @@ _FIRST_ERROR = 400
 
 def _json_object(text: str) -> struct_pb2.Struct:
     """The user's format if it is a JSON object, else the default (TEL-007)."""
-    struct = struct_pb2.Struct()
-    if text:
-        try:
-            return json_format.Parse(text, struct)
-        except json_format.ParseError:
-            struct = struct_pb2.Struct()
-    struct.update(JSON_FORMAT)
-    return struct
+    try:
+        data = json.loads(text) if text else JSON_FORMAT
+        json.dumps(data, allow_nan=False)
+        return json_format.ParseDict(data, struct_pb2.Struct())
+    except (ValueError, RecursionError, json_format.ParseError):
+        return json_format.ParseDict(JSON_FORMAT, struct_pb2.Struct())
 
 
 def _format(mesh: MeshConfig) -> format_pb2.SubstitutionFormatString:
