@@ -52,14 +52,21 @@ def compile_(node: IO[str], out: Path | None, kind: str | None, output: str, **f
     from pypilot.cli.logs import configure_logs
     from pypilot.cli.problems import problem_line
     from pypilot.compile.generators import GENERATORS
+    from pypilot.engine.loop import CompileFailedError
     from pypilot.wire.references import held_by
+    from pypilot.wire.resource import EMPTY
     from pypilot.wire.types import short_name
+    from pypilot.world.delta import Problem
 
     configure_logs(level="warning")
     engine, problems = load(settings, GENERATORS)
     feed = engine.open(proxy, lambda: None)
-    offered = {type_url: feed.current(type_url) for type_url in GENERATORS}
-    failed = [p for p in engine.problems() if p.code == "compile-failed"]
+    offered, failed = dict.fromkeys(GENERATORS, EMPTY), []
+    for type_url in GENERATORS:
+        try:
+            offered[type_url] = feed.current(type_url)
+        except CompileFailedError as error:
+            failed.append(Problem(str(error), code="compile-failed"))
     for problem in (*problems, *failed):
         if problem.severity == "error":
             click.echo(problem_line(problem), err=True)

@@ -6,6 +6,7 @@ BLACK_HOLE_CLUSTER = "BlackHoleCluster"
 PASSTHROUGH_CLUSTER = "PassthroughCluster"
 INBOUND_PASSTHROUGH_CLUSTER = "InboundPassthroughCluster"
 CONNECT_ORIGINATE = "connect_originate"
+MAIN_INTERNAL = "main_internal"
 
 _KEBAB = {
     "DestinationRule": "destination-rule",

@@ -111,3 +111,8 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         dns_vips=proxy.dns_capture and proxy.dns_auto_allocate,
         labels=tuple((k, v) for k, v in labels if k in asked),
     )
+
+
+def takes_tunnels(reader: Reader, view: ProxyView, proxy: Proxy) -> bool:
+    """True for a sidecar that serves HBONE tunnels beside plain connections (NODE-021, LIS-030)."""
+    return proxy.enable_hbone and view.is_sidecar and view.istio_build and view.mesh_tls and reader.constants.ambient

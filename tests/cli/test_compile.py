@@ -10,6 +10,10 @@ import yaml
 from click.testing import CliRunner
 
 from pypilot.cli.main import main
+from pypilot.wire import types
+from pypilot.wire.node import Proxy
+from pypilot.wire.resource import ResourceSet
+from pypilot.world.reader import Reader
 from tests.cli.demo_world import NODE, write_world
 
 
@@ -98,3 +102,19 @@ def test_the_same_input_gives_the_same_output_whatever_the_order_and_the_hash_se
         done = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
         printed.add(done.stdout)
     assert len(printed) == 1
+
+
+def test_a_type_that_cannot_be_compiled_is_told_and_the_others_are_printed(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pypilot.compile import generators
+
+    def broken(reader: Reader, proxy: Proxy) -> ResourceSet:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(generators, "GENERATORS", {**generators.GENERATORS, types.ROUTE: broken})
+    code, out, err = run(world / "config", "--node", world / "node.json", "-o", "json")
+    assert code == 1
+    assert "error: cannot compile RouteConfiguration" in err
+    assert "0.0.0.0_80" in names(json.loads(out)["LDS"])
+    assert json.loads(out)["RDS"] == []

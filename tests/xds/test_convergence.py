@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, WILDCARD
+from pypilot.wire.types import CLUSTER, ENDPOINT, ROUTE, WILDCARD
 from pypilot.xds.delta import DeltaSession
 from pypilot.xds.session import DeltaRequest, SotwRequest
 from pypilot.xds.shared import Shared
 from pypilot.xds.sotw import SotwSession
 from tests.xds.builders import World, decode
 
-TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
-NAMES = string.ascii_lowercase[:6]
-names_of = st.frozensets(st.sampled_from(NAMES), max_size=5)
-contents = st.dictionaries(st.sampled_from(NAMES), st.sampled_from("123"), max_size=6)
+TYPES = (CLUSTER, ENDPOINT, ROUTE)
+NAMES = string.ascii_lowercase[:4]
+names_of = st.frozensets(st.sampled_from(NAMES))
+contents = st.dictionaries(st.sampled_from(NAMES), st.sampled_from("12"))
 types = st.sampled_from(TYPES)
 
 
@@ -53,8 +53,8 @@ class Wants:
 class Machine(RuleBasedStateMachine):
     delta: bool
 
-    @initialize(data=st.fixed_dictionaries(dict.fromkeys(TYPES, contents)))
-    def begin(self, data):
+    @initialize(data=st.fixed_dictionaries(dict.fromkeys(TYPES, contents)), names=names_of, legacy=st.booleans())
+    def begin(self, data, names, legacy):
         self.shared = Shared()
         self.world = World()
         for type_url, resources in data.items():
@@ -62,11 +62,15 @@ class Machine(RuleBasedStateMachine):
         self.wants = {t: Wants(t) for t in TYPES}
         self.warming = set()
         self.new_stream()
+        if legacy:
+            self.client_wants_everything(CLUSTER)
+        for type_url in (ENDPOINT, ROUTE):
+            self.client_changes_names(type_url, names)
 
     def put(self, type_url, resources):
         """Split over chunks, so that whole, partial and shared chunks all occur."""
-        low = {n: t for n, t in resources.items() if n < "d"}
-        high = {n: t for n, t in resources.items() if n >= "d"}
+        low = {n: t for n, t in resources.items() if n < "c"}
+        high = {n: t for n, t in resources.items() if n >= "c"}
         self.world.put(type_url, low, high)
         self.truth = getattr(self, "truth", {}) | {type_url: dict(resources)}
 
@@ -81,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     def world_changes(self, type_url, resources):
         self.put(type_url, resources)
 
-    @rule(type_url=types, name=st.sampled_from(NAMES), text=st.sampled_from("123"))
+    @rule(type_url=types, name=st.sampled_from(NAMES), text=st.sampled_from("12"))
     def one_resource_changes(self, type_url, name, text):
         self.put(type_url, self.truth[type_url] | {name: text})
 
@@ -143,8 +147,8 @@ class Machine(RuleBasedStateMachine):
         self.to_server.append(request)
         wants.asked_before = True
 
-    @rule(type_url=st.sampled_from(sorted(WILDCARD)))
-    def client_wants_everything(self, type_url):
+    @rule()
+    def client_wants_everything(self, type_url=CLUSTER):
         wants = self.wants[type_url]
         if wants.wildcard:
             return
@@ -168,18 +172,19 @@ class Machine(RuleBasedStateMachine):
             self.forget(wants)
         self.send(wants, subscribe=added, unsubscribe=dropped)
 
+    @precondition(lambda self: self.delta)
     @rule(type_url=types)
     def client_asks_again(self, type_url):
-        """It forgot what it holds (incremental only: a state-of-the-world client cannot say so)."""
+        """It forgot what it holds (a state-of-the-world client cannot say so)."""
         wants = self.wants[type_url]
-        if self.delta and wants.names:
+        if wants.names:
             for name in wants.names:
                 wants.cache.pop(name, None)
                 wants.versions.pop(name, None)
             self.send(wants, subscribe=wants.names)
 
-    @rule(type_url=st.sampled_from(sorted(WILDCARD)))
-    def client_drops_the_wildcard(self, type_url):
+    @rule()
+    def client_drops_the_wildcard(self, type_url=CLUSTER):
         wants = self.wants[type_url]
         if not wants.wildcard or (not self.delta and not wants.explicit):
             return  # a legacy wildcard ends only with names
@@ -192,6 +197,15 @@ class Machine(RuleBasedStateMachine):
         wants.version = ""
         if wants.type_url == CLUSTER:
             self.warming &= set(wants.cache)
+
+    @rule(rounds=st.integers(1, 5), accept=st.sampled_from([True, True, False]))
+    def messages_travel(self, rounds, accept):
+        for _ in range(rounds):
+            if self.to_client:
+                self.client_reads(accept)
+            if self.to_server:
+                self.server_reads()
+            self.server_pushes()
 
     @rule(order=st.permutations(TYPES))
     def stream_breaks(self, order):
@@ -255,5 +269,5 @@ class DeltaMachine(Machine):
 TestSotw = SotwMachine.TestCase
 TestDelta = DeltaMachine.TestCase
 TestSotw.settings = TestDelta.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

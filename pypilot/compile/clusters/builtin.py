@@ -13,11 +13,13 @@ from pypilot.compile.clusters.draft import ClusterDraft
 from pypilot.compile.clusters.metadata_exchange import apply_metadata_exchange
 from pypilot.compile.clusters.protocol import use_downstream_protocol
 from pypilot.compile.clusters.traits import Traits
+from pypilot.compile.clusters.transport import tunnel_end
 from pypilot.compile.messages import duration, pack, sds_config_source, socket_address
 from pypilot.compile.naming import (
     BLACK_HOLE_CLUSTER,
     CONNECT_ORIGINATE,
     INBOUND_PASSTHROUGH_CLUSTER,
+    MAIN_INTERNAL,
     PASSTHROUGH_CLUSTER,
     stat_name,
 )
@@ -112,6 +114,18 @@ def connect_originate(mesh: MeshConfig) -> ClusterDraft:
     return draft
 
 
+def main_internal(mesh: MeshConfig) -> ClusterDraft:
+    """To the internal listener that serves what comes through tunnels (LIS-030)."""
+    cluster = _Cluster(name=MAIN_INTERNAL, type=_Cluster.STATIC, transport_socket=tunnel_end())
+    cluster.alt_stat_name = stat_name(MAIN_INTERNAL)
+    cluster.load_assignment.cluster_name = MAIN_INTERNAL
+    endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
+    endpoint.address.envoy_internal_address.server_listener_name = MAIN_INTERNAL
+    draft = _passing_through(mesh, ClusterDraft(cluster))
+    cluster.ClearField("connect_timeout")
+    return draft
+
+
 def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, dns_capture: bool) -> ClusterDraft:
     """To whatever host the request names (MESH-003, ALLOW_ANY_DYNAMIC_DNS)."""
     cluster = _Cluster(name=ALLOW_ANY_DYNAMIC_DNS_CLUSTER, lb_policy=_Cluster.CLUSTER_PROVIDED)
@@ -132,7 +146,7 @@ def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, dns_capture: bool) -
     return draft
 
 
-def builtin_clusters(reader: Reader, traits: Traits, dns_capture: bool) -> Chunk:
+def builtin_clusters(reader: Reader, traits: Traits, dns_capture: bool, tunnels: bool) -> Chunk:
     """The built-in clusters of one kind of proxy."""
     mesh = reader.mesh()
     drafts = [black_hole(mesh)]
@@ -142,5 +156,7 @@ def builtin_clusters(reader: Reader, traits: Traits, dns_capture: bool) -> Chunk
             drafts.append(allow_any_dynamic_dns(mesh, traits, dns_capture))
     if traits.hbone:
         drafts.append(connect_originate(mesh))
+    if tunnels:
+        drafts.append(main_internal(mesh))
     made: list[Resource] = [draft.resource() for draft in drafts]
     return Chunk(made)

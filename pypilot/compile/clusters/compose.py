@@ -9,7 +9,7 @@ from pypilot.compile.clusters.outbound import service_clusters, sni_clusters
 from pypilot.compile.clusters.traits import Traits, traits_of
 from pypilot.compile.parts import Part, cluster_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Place
-from pypilot.compile.view import ProxyView, view_of
+from pypilot.compile.view import ProxyView, takes_tunnels, view_of
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import Chunk, Resource, ResourceSet
 from pypilot.world.reader import Reader
@@ -41,6 +41,6 @@ def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
     view = reader.call(view_of, proxy)
     traits = traits_of(view)
     outbound = reader.call(_seen_from, view, place_in(reader, view, proxy), forwards_by_sni(reader, proxy))
-    builtin = reader.call(builtin_clusters, traits, proxy.dns_capture)
+    builtin = reader.call(builtin_clusters, traits, proxy.dns_capture, takes_tunnels(reader, view, proxy))
     inbound = reader.call(inbound_clusters, inbound_parts(reader, proxy), traits)
     return reader.call(_together, (*outbound, builtin, inbound))

@@ -42,6 +42,13 @@ def istio_tls_match(socket: TransportSocket, everywhere: bool = False) -> Match:
     return match
 
 
+def tunnel_end() -> TransportSocket:
+    """Plain text to an internal listener of the same Envoy; istiod names both sockets in short."""
+    plain = TransportSocket(name="raw_buffer", typed_config=pack(raw_buffer_pb2.RawBuffer()))
+    transport = internal_upstream_pb2.InternalUpstreamTransport(transport_socket=plain)
+    return TransportSocket(name="internal_upstream", typed_config=pack(transport))
+
+
 def _hbone_match(inner: TransportSocket) -> Match:
     transport = internal_upstream_pb2.InternalUpstreamTransport(transport_socket=inner)
     for name, kind in ((_ORIGINAL_DST_METADATA, "host"), ("istio", "cluster"), ("istio", "host")):

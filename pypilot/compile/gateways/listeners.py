@@ -15,6 +15,7 @@ from pypilot.compile.gateways.merge import MergedServer, ServerPort, is_passthro
 from pypilot.compile.listeners.access_log import listener_access_logs
 from pypilot.compile.listeners.chains import Chain, ChainMatch, HttpChain, TcpChain, build_match, without_overlaps
 from pypilot.compile.listeners.connect_originate import connect_originate
+from pypilot.compile.listeners.connection_settings import at_the_edge
 from pypilot.compile.listeners.l4_routes import route_destination
 from pypilot.compile.listeners.listener_filters import proxy_protocol, tls_inspector
 from pypilot.compile.listeners.outbound_listener import (
@@ -196,6 +197,9 @@ def gateway_listener(reader: Reader, key: GatewayListener, traits: HttpTraits, m
         _add_chain(reader, listener, chain, traits, mesh_tls)
     if not listener.filter_chains:
         return None
+    limit = at_the_edge(traits.settings.connection).buffer_limit
+    if limit is not None:
+        listener.per_connection_buffer_limit_bytes.value = limit
     if traits.settings.topology.proxy_protocol:
         listener.listener_filters.append(proxy_protocol())
     if any(c.filter_chain_match.server_names or c.HasField("transport_socket") for c in listener.filter_chains):

@@ -14,7 +14,7 @@ from pypilot.compile.listeners.outbound import OutboundListener, OutboundScope, 
 from pypilot.compile.listeners.outbound_listener import http_listener, tcp_listener
 from pypilot.compile.listeners.traits import HttpTraits, TcpTraits, http_traits, is_port
 from pypilot.compile.listeners.virtual_outbound import resolves_any_host, virtual_outbound
-from pypilot.compile.view import ProxyView
+from pypilot.compile.view import ProxyView, takes_tunnels
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import EMPTY, Chunk, Resource, ResourceSet
 from pypilot.world.reader import Reader
@@ -84,8 +84,7 @@ def sidecar_listeners(reader: Reader, view: ProxyView, proxy: Proxy) -> Resource
     scope, traits = _scope(view, proxy), http_traits(reader, view, proxy)
     without = proxy.ip if proxy.ip in reader.call(_pod_addresses, scope) else ""
     inbound = inbound_key(reader, proxy, view.mesh_tls)
-    tunnelled = proxy.enable_hbone and view.istio_build and view.mesh_tls and reader.constants.ambient
-    tunnel = TunnelKey(inbound, proxy.ips) if tunnelled else None
+    tunnel = TunnelKey(inbound, proxy.ips) if takes_tunnels(reader, view, proxy) else None
     return ResourceSet(
         (
             reader.call(_shared, scope, traits.tcp),

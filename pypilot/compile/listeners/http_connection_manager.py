@@ -11,6 +11,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf import wrappers_pb2
 
 from pypilot.compile.listeners.access_log import access_logs
+from pypilot.compile.listeners.connection_settings import apply_connection_settings, at_the_edge
 from pypilot.compile.listeners.http_filters import http_filters
 from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import network_filter
@@ -106,6 +107,8 @@ def build_manager(reader: Reader, spec: ManagerSpec) -> Manager:
         manager.route_config.CopyFrom(spec.routes)
     _apply_normalization(manager, reader.mesh())
     _apply_protocols(manager, spec)
+    connection = spec.traits.settings.connection
+    apply_connection_settings(manager, at_the_edge(connection) if spec.side == "gateway" else connection)
     apply_headers(manager, spec)
     manager.upgrade_configs.add(upgrade_type="websocket")
     manager.request_id_extension.CopyFrom(_request_id())

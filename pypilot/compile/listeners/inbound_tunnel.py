@@ -22,13 +22,13 @@ from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import network_filter
 from pypilot.compile.listeners.traits import HttpTraits
 from pypilot.compile.messages import duration, pack, pack_struct, socket_address
+from pypilot.compile.naming import MAIN_INTERNAL
 from pypilot.kinds.base import Duration
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER
 from pypilot.world.reader import Reader
 
 CONNECT_TERMINATE = "connect_terminate"
-MAIN_INTERNAL = "main_internal"
 TUNNEL_PORT = 15008
 _STREAMS = 100
 _KEEPALIVE_INTERVAL = Duration(10_000_000_000)

@@ -1,4 +1,4 @@
-"""What a proxy's ProxyConfig says about its listeners (PC-007…017): the node's own over the mesh's default (PC-001).
+"""What a proxy's ProxyConfig says about its listeners (PC-007…019): the node's own over the mesh's default (PC-001).
 
 Parts that cannot be read count as unset: a proxy must not lose its listeners over them.
 """
@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from pypilot.compile.listeners.connection_settings import ConnectionSettings, connection_settings
 from pypilot.world.reader import Reader
 
 DEFAULT_SAMPLING = 1.0
@@ -70,6 +71,7 @@ class ProxySettings(NamedTuple):
     tracing: TracingSettings = TracingSettings()
     headers: HeaderSettings = HeaderSettings()
     topology: TopologySettings = TopologySettings()
+    connection: ConnectionSettings = ConnectionSettings()
 
 
 _Config = Mapping[str, Any]
@@ -171,4 +173,5 @@ def proxy_settings(reader: Reader, proxy_config: str) -> ProxySettings:
     default = msgspec.to_builtins(reader.mesh().default_config, enc_hook=str)
     own = json.loads(proxy_config)
     config = _merged(default, own) if isinstance(own, Mapping) else default
-    return ProxySettings(_tracing(config), _headers(config), _topology(config))
+    connection = connection_settings(_at(config, "connectionSettings"))
+    return ProxySettings(_tracing(config), _headers(config), _topology(config), connection)

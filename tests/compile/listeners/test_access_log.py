@@ -66,10 +66,15 @@ def test_json() -> None:
     json = FILE + "accessLogEncoding: JSON\n"
     assert fields(json) == JSON_FORMAT
     assert len(JSON_FORMAT) == 24
-    assert fields(json + """accessLogFormat: '{"a": {"b": "%PROTOCOL%"}, "n": 1}'""") == {"a": {"b": "%PROTOCOL%"}, "n": 1}
+    assert fields(json + """accessLogFormat: '{"a": {"b": "%PROTOCOL%"}, "n": 1}'""") == {
+        "a": {"b": "%PROTOCOL%"},
+        "n": 1,
+    }
 
 
-@pytest.mark.parametrize("broken", ["[1]", "{", "text", '{"a": NaN}', '{"a": 1e999}', '{"a":' * 5000, '{"a":' * 150 + "1" + "}" * 150])
+@pytest.mark.parametrize(
+    "broken", ["[1]", "{", "text", '{"a": NaN}', '{"a": 1e999}', '{"a":' * 5000, '{"a":' * 150 + "1" + "}" * 150]
+)
 def test_json_that_is_no_object_gives_the_default(broken: str) -> None:
     assert fields(f"{FILE}accessLogEncoding: JSON\naccessLogFormat: '{broken}'") == JSON_FORMAT
 
@@ -78,7 +83,7 @@ def test_json_that_is_no_object_gives_the_default(broken: str) -> None:
     "mesh",
     [
         FILE + 'accessLogFormat: "%REQ_WITHOUT_QUERY(:PATH)%"',
-        FILE + "accessLogEncoding: JSON\naccessLogFormat: '{\"path\": \"%REQ_WITHOUT_QUERY(:PATH)%\"}'",
+        FILE + 'accessLogEncoding: JSON\naccessLogFormat: \'{"path": "%REQ_WITHOUT_QUERY(:PATH)%"}\'',
     ],
 )
 def test_the_formatter_comes_with_its_operator(mesh: str) -> None:

@@ -53,7 +53,10 @@ def test_built_matches_are_sorted_and_keep_the_address_as_written() -> None:
     made = build_match(ChainMatch(sni=("b", "a"), cidrs=("192.168.7.7/16", "10.0.0.1", "bogus", "0.0.0.0/0")))
     assert made is not None
     assert list(made.server_names) == ["a", "b"]
-    assert [(p.address_prefix, p.prefix_len.value) for p in made.prefix_ranges] == [("10.0.0.1", 32), ("192.168.7.7", 16)]
+    assert [(p.address_prefix, p.prefix_len.value) for p in made.prefix_ranges] == [
+        ("10.0.0.1", 32),
+        ("192.168.7.7", 16),
+    ]
 
 
 def test_a_taken_name_is_taken_away() -> None:

@@ -28,7 +28,12 @@ OBJECTS: Sequence[Object] = (
         },
     ),
 )
-COMMON = ["envoy.filters.http.grpc_stats", "envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"]
+COMMON = [
+    "envoy.filters.http.grpc_stats",
+    "envoy.filters.http.fault",
+    "envoy.filters.http.cors",
+    "envoy.filters.http.router",
+]
 
 
 def sidecar(**more: object) -> Proxy:

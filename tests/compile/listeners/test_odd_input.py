@@ -1,6 +1,11 @@
 """Whatever users write, a proxy keeps its listeners: odd parts are left out, alone."""
 
 import ipaddress
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +17,21 @@ from pypilot.kinds import kind_of
 from pypilot.kinds.base import Object
 from pypilot.kinds.parse import parse_object
 from tests.compile.listeners.decoding import chains, listeners_of, tcp_proxies
+from tests.compile.listeners.envoy import refusal
 from tests.golden import node
 from tests.world.objects import make, pod, service
 
-HOSTS = ["*", "a.example", "*.example", "b.example", "svc", "db.default.svc.cluster.local", "db", "bad*name", "10.0.0.1"]
+HOSTS = [
+    "*",
+    "a.example",
+    "*.example",
+    "b.example",
+    "svc",
+    "db.default.svc.cluster.local",
+    "db",
+    "bad*name",
+    "10.0.0.1",
+]
 SUBNETS = ["10.0.0.0/8", "192.0.2.1", "bogus", "0.0.0.0/0", "2001:db8::/32", ""]
 PROTOCOLS = ["HTTP", "TCP", "TLS", "HTTPS", "MONGO", "MYSQL", "GRPC", "", "HTTP_PROXY", "UDP", "nonsense"]
 WEIGHTS = [0, 1, 99, 2**31, 2**32, 2**40]
@@ -86,17 +102,12 @@ def gateways(draw: st.DrawFn) -> list[Object]:
     return parsed("Gateway", "front", selector={"app": "gw"}, servers=servers)
 
 
-def combinations(listener: Any) -> list[tuple[Any, ...]]:
+def claims(match: Any) -> Iterator[tuple[Any, ...]]:
     """Every connection that a chain claims, as Envoy counts them."""
-    found = []
-    for chain in listener.filter_chains:
-        match = chain.filter_chain_match
-        ranges = [str(ipaddress.ip_network((p.address_prefix, p.prefix_len.value), strict=False)) for p in match.prefix_ranges]
-        for name in match.server_names or [""]:
-            for prefix in ranges or [""]:
-                for alpn in match.application_protocols or [""]:
-                    found.append((match.destination_port.value, prefix, name, match.transport_protocol, alpn))
-    return found
+    prefixes = [(p.address_prefix, p.prefix_len.value) for p in match.prefix_ranges]
+    networks = [str(ipaddress.ip_network(prefix, strict=False)) for prefix in prefixes]
+    names, alpn = match.server_names or [""], match.application_protocols or [""]
+    return product([match.destination_port.value], networks or [""], names, [match.transport_protocol], alpn)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -117,12 +128,26 @@ def test_no_two_chains_claim_one_connection(
         addresses = [str(listener.address) for listener in listeners.values()]
         assert len(addresses) == len(set(addresses))
         for name, listener in listeners.items():
-            claimed = combinations(listener)
+            claimed = [c for chain in listener.filter_chains for c in claims(chain.filter_chain_match)]
             assert len(claimed) == len(set(claimed)), name
             assert all("*" not in c.removeprefix("*.") for _, _, c, _, _ in claimed)
             assert all(c.filters for c in chains(listener)), name
             for tcp in tcp_proxies(listener):
                 assert tcp.cluster or sum(c.weight for c in tcp.weighted_clusters.clusters) < 2**32
+
+
+@pytest.mark.envoy
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(entries(), max_size=3), st.lists(routes(), max_size=2), gateways(), st.booleans())
+def test_envoy_takes_it(
+    entry_lists: list[list[Object]], route_lists: list[list[Object]], front: list[Object], certificates: bool
+) -> None:
+    made = {o.ref: o for found in (*entry_lists, *route_lists, front) for o in found}
+    extensions = {"extensions": ["envoy.filters.http.router"], "metadata": {"WORKLOAD_SDS": str(certificates)}}
+    for proxy in (node({"name": "client", **extensions}), node({"type": "router", "name": "gw", **extensions})):
+        with tempfile.TemporaryDirectory() as folder:
+            listeners = listeners_of(proxy, made.values()).values()
+            assert not refusal(listeners, Path(folder), os.environ)
 
 
 @pytest.mark.parametrize(

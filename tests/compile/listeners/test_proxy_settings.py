@@ -62,6 +62,21 @@ def test_client_certificate_parts() -> None:
         {"tracing": {"sampling": -3, "maxPathTagLength": 2**40}},
         {"tracing": {"sampling": True, "customTags": {"a": {"literal": {"value": 3}}}}},
         {"gatewayTopology": {"numTrustedProxies": 1.5, "forwardClientCertDetails": "SOMETIMES"}},
+        {"connectionSettings": "none"},
+        {
+            "connectionSettings": {
+                "profile": 1,
+                "listenerPerConnectionBufferLimitBytes": -1,
+                "httpIdleTimeout": "-5s",
+                "httpDrainTimeout": 5,
+                "httpRequestTimeout": "99999999h",
+                "httpMaxConcurrentStreams": 0,
+                "http2InitialStreamWindowSize": 1024,
+                "httpHeadersWithUnderscoresAction": ["DROP"],
+                "httpMergeSlashes": "yes",
+                "httpPathWithEscapedSlashesAction": "ASK",
+            }
+        },
         {"proxyHeaders": {"server": {"value": 4}, "forwardedClientCert": 1, "requestId": None}},
     ],
 )
