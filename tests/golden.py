@@ -11,17 +11,13 @@
 Everything is compiled twice, plainly and through the engine's memo, and must come out the same.
 """
 
-import importlib
 import json
-import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from google.protobuf import any_pb2, json_format
-from google.protobuf.message import Message
 
 from pypilot.compile.generators import GENERATORS
 from pypilot.engine.memo import Memo
@@ -31,6 +27,7 @@ from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.kinds.parse import parse_object
 from pypilot.wire import types
+from pypilot.wire.decode import resource_to_dict
 from pypilot.wire.node import Proxy, parse_node
 from pypilot.wire.resource import Resource
 from pypilot.world.advance import advance
@@ -123,50 +120,10 @@ def generate(case: Case, short: str) -> list[Resource]:
     return list(plain)
 
 
-def _packed_types(message: Message) -> Iterator[str]:
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is None:
-            continue
-        if descriptor.message_type.GetOptions().map_entry:
-            values = [v for v in value.values() if isinstance(v, Message)]
-        else:
-            values = [value] if isinstance(value, Message) else list(value)
-        for item in values:
-            if isinstance(item, any_pb2.Any):
-                yield item.TypeName()
-                unpacked = _unpack(item)
-                if unpacked is not None:
-                    yield from _packed_types(unpacked)
-            else:
-                yield from _packed_types(item)
-
-
-def _load(type_name: str) -> None:
-    """Import the generated modules of a message's package: JSON needs its descriptor."""
-    package = importlib.import_module(type_name.rpartition(".")[0])
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name.endswith("_pb2"):
-            importlib.import_module(f"{package.__name__}.{module.name}")
-
-
-def _unpack(packed: any_pb2.Any) -> Message | None:
-    from google.protobuf import descriptor_pool, message_factory
-
-    _load(packed.TypeName())
-    descriptor = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
-    message = message_factory.GetMessageClass(descriptor)()
-    packed.Unpack(message)
-    return message
-
-
 def decode(resource: Resource) -> dict[str, Any]:
     """The resource in proto3 JSON form with the field names of the .proto files."""
-    message = _unpack(any_pb2.Any.FromString(resource.any_bytes))
-    assert message is not None
-    for _ in _packed_types(message):
-        pass
     # Through text: an Any of a well-known type comes as an OrderedDict, which YAML cannot write.
-    decoded: dict[str, Any] = json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
+    decoded: dict[str, Any] = json.loads(json.dumps(resource_to_dict(resource)))
     return decoded
 
 

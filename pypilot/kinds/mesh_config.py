@@ -3,7 +3,7 @@
 Not a Kubernetes kind: the text comes from a ConfigMap or a file.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -43,6 +43,7 @@ class Topology(Spec, frozen=True):
 
     num_trusted_proxies: UInt32 = 0
     forward_client_cert_details: str = ""
+    proxy_protocol: dict[str, Any] | None = None
 
 
 class Tracing(Spec, frozen=True):
@@ -50,6 +51,8 @@ class Tracing(Spec, frozen=True):
 
     sampling: float | None = None
     max_path_tag_length: UInt32 = 0
+    custom_tags: dict[str, Any] = {}
+    enable_istio_tags: bool | None = None
 
 
 class ProxyConfig(Spec, frozen=True):
@@ -58,6 +61,9 @@ class ProxyConfig(Spec, frozen=True):
     gateway_topology: Topology = Topology()
     tracing: Tracing | None = None
     proxy_metadata: dict[str, str] = {}
+    proxy_headers: dict[str, Any] = {}
+    """Read together with what the node carries (`compile.proxy_settings`)."""
+    connection_settings: dict[str, Any] = {}
 
 
 class MeshConfig(Spec, frozen=True):

@@ -85,6 +85,7 @@ class DeltaSession(Session):
             left = watch.subscription.covered(watch.rejected - frames.all_names() - removed - late)
             if left:
                 rest = select(current, left, delta=True)
+                self._due_children(watch, False, rest.all_names())
                 responses.append(self._respond(watch, current, rest, rest.names, removed=left - rest.all_names()))
             watch.rejected = NO_NAMES
         if late:

@@ -269,5 +269,5 @@ class DeltaMachine(Machine):
 TestSotw = SotwMachine.TestCase
 TestDelta = DeltaMachine.TestCase
 TestSotw.settings = TestDelta.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -295,3 +295,15 @@ def test_what_is_under_way_to_a_client_that_takes_up_the_wildcard_again_is_taken
     world.put(CLUSTER, {"b": "1"})
     got = one(client.pushed())
     assert (got.resources, got.removed) == ({"b": "1"}, ("a",))
+
+
+def test_endpoints_follow_a_rejected_cluster_that_is_offered_again():
+    world = World(CDS={"a": "1", "b": "1"}, EDS={"a": "1", "b": "1"})
+    client = DeltaClient(world)
+    nonce = one(client.ask(CLUSTER)).nonce
+    client.ask(ENDPOINT, "a b")
+    client.ask(CLUSTER, nonce=nonce, error="no")
+    world.put(CLUSTER, {"a": "2", "b": "1"})
+    changed, offered, endpoints = client.pushed()
+    assert (changed.resources, offered.resources) == ({"a": "2"}, {"b": "1"})
+    assert (endpoints.type_url, endpoints.resources) == (ENDPOINT, {"a": "1", "b": "1"})

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from envoy.config.listener.v3 import listener_pb2
 
+from pypilot.compile.connection_settings import at_the_edge
 from pypilot.compile.gateways.auto_passthrough import auto_passthrough_chains
 from pypilot.compile.gateways.downstream_tls import TransportSocket, UnservableTLS, server_tls_context, tls_socket
 from pypilot.compile.gateways.merge import MergedServer, ServerPort, is_passthrough, merged_servers, server_of
 from pypilot.compile.listeners.access_log import listener_access_logs
 from pypilot.compile.listeners.chains import Chain, ChainMatch, HttpChain, TcpChain, build_match, without_overlaps
 from pypilot.compile.listeners.connect_originate import connect_originate
-from pypilot.compile.listeners.connection_settings import at_the_edge
 from pypilot.compile.listeners.l4_routes import route_destination
 from pypilot.compile.listeners.listener_filters import proxy_protocol, tls_inspector
 from pypilot.compile.listeners.outbound_listener import (

@@ -129,8 +129,12 @@ def build_match(match: ChainMatch) -> components.FilterChainMatch | None:
     made = components.FilterChainMatch(transport_protocol=match.transport, application_protocols=match.alpn)
     if "*" not in match.sni:
         made.server_names.extend(sorted(match.sni))
+    written: set[IPv4Network | IPv6Network] = set()
     for text in sorted(match.cidrs):
         for network in _networks((text,)):
+            if network in written:  # Envoy refuses a chain that claims one network twice
+                continue
+            written.add(network)
             # The address as written: Envoy masks it itself.
             made.prefix_ranges.add(address_prefix=text.partition("/")[0]).prefix_len.value = network.prefixlen
     return made

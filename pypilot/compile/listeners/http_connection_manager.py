@@ -10,8 +10,8 @@ from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_ca
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf import wrappers_pb2
 
+from pypilot.compile.connection_settings import apply_connection_settings, at_the_edge
 from pypilot.compile.listeners.access_log import access_logs
-from pypilot.compile.listeners.connection_settings import apply_connection_settings, at_the_edge
 from pypilot.compile.listeners.http_filters import http_filters
 from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import network_filter

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.type.tracing.v3 import custom_tag_pb2
 
-from pypilot.compile.listeners.proxy_settings import CustomTag, TracingSettings
+from pypilot.compile.proxy_settings import CustomTag, TracingSettings
 from pypilot.compile.view import TracingIdentity
 from pypilot.world.reader import Reader
 

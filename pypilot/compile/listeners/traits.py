@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pypilot.compile.listeners.proxy_settings import ProxySettings, proxy_settings
+from pypilot.compile.proxy_settings import ProxySettings, proxy_settings
 from pypilot.compile.view import ProxyView, TracingIdentity, tracing_identity
 from pypilot.kinds.base import Duration
 from pypilot.wire.node import Proxy

@@ -39,7 +39,7 @@ def resolves_any_host(reader: Reader) -> bool:
 
 def _any_host_chain(reader: Reader, traits: HttpTraits) -> components.FilterChain:
     """Plain HTTP on ports that nobody declared (LIS-019)."""
-    headers = traits.settings.headers
+    headers = traits.settings.headers.routes
     host = catch_all_host("ALLOW_ANY_DYNAMIC_DNS", headers.attempt_count, headers.forwarded_host)
     routes = route_pb2.RouteConfiguration(
         name=ALLOW_ANY_DYNAMIC_DNS, virtual_hosts=[host], ignore_port_in_host_matching=True

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from pypilot.compile.destination_rules import Selection
 from pypilot.compile.features.text import is_sendable
+from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.domains import Domains, authority, host_port
 from pypilot.compile.routes.hosts import is_subset, is_wildcard, most_specific
 from pypilot.compile.routes.match import Source
-from pypilot.compile.routes.proxy_headers import RouteHeaders
 from pypilot.compile.routes.seen import SeenService, hashed_services, services_on_port
 from pypilot.compile.routes.virtual_hosts import HostKey, ServicePart
 from pypilot.compile.routes.virtual_service_routes import RoutesKey, compile_routes_of, routes_key

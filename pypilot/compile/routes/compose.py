@@ -1,8 +1,8 @@
 """Everything of type RouteConfiguration that one proxy may ask for."""
 
 from pypilot.compile.gateways.merge import merged_servers
+from pypilot.compile.proxy_settings import route_headers
 from pypilot.compile.routes.gateway import compile_gateway, gateway_view
-from pypilot.compile.routes.proxy_headers import route_headers
 from pypilot.compile.routes.seen import routing_view
 from pypilot.compile.routes.sidecar import compile_sidecar
 from pypilot.compile.view import view_of
@@ -14,7 +14,7 @@ from pypilot.world.reader import Reader
 def compile_routes(reader: Reader, proxy: Proxy) -> ResourceSet:
     """Every RouteConfiguration that the proxy's listeners may name."""
     view = routing_view(reader.call(view_of, proxy))
-    headers = route_headers(proxy)
+    headers = reader.call(route_headers, proxy.proxy_config)
     if view.is_sidecar:
         return reader.call(compile_sidecar, view, headers)
     if view.is_router:

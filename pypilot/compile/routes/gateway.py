@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from pypilot.compile.destination_rules import Selection
 from pypilot.compile.gateways.merge import MergedServer, server_of
+from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.assign import bound_to, has_routes
 from pypilot.compile.routes.domains import authority, host_port
 from pypilot.compile.routes.hosts import for_namespace, intersection, specificity
 from pypilot.compile.routes.match import Source
-from pypilot.compile.routes.proxy_headers import RouteHeaders
 from pypilot.compile.routes.seen import hashed_services
 from pypilot.compile.routes.virtual_hosts import HostKey, compile_host, route_configuration
 from pypilot.compile.routes.virtual_service_routes import RoutesKey, label_keys, routes_key

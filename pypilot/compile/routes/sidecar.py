@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.assign import virtual_hosts_on_port
 from pypilot.compile.routes.domains import proxied_domains
-from pypilot.compile.routes.proxy_headers import RouteHeaders
 from pypilot.compile.routes.seen import route_names
 from pypilot.compile.routes.virtual_hosts import HostKey, compile_catch_all, compile_host, route_configuration
 from pypilot.compile.view import ProxyView

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pypilot.compile.listeners.proxy_settings import CustomTag, ProxySettings, proxy_settings
+from pypilot.compile.proxy_settings import CustomTag, ProxySettings, proxy_settings
 from pypilot.world.reader import Reader
 from tests.compile.listeners.decoding import world_of
 

@@ -1,6 +1,7 @@
-"""What a proxy's ProxyConfig says about its listeners (PC-007…019): the node's own over the mesh's default (PC-001).
+"""A proxy's ProxyConfig, as far as its listeners and routes need it (PC-007…019).
 
-Parts that cannot be read count as unset: a proxy must not lose its listeners over them.
+The node's own goes over the mesh's default (PC-001). Parts that cannot be read count as unset: a proxy must not lose
+its listeners over them.
 """
 
 import json
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from pypilot.compile.listeners.connection_settings import ConnectionSettings, connection_settings
+from pypilot.compile.connection_settings import ConnectionSettings, connection_settings
 from pypilot.world.reader import Reader
 
 DEFAULT_SAMPLING = 1.0
@@ -36,6 +37,15 @@ class TracingSettings(NamedTuple):
     custom_tags: tuple[CustomTag, ...] = ()
 
 
+class RouteHeaders(NamedTuple):
+    """The part of `proxyHeaders` that routes add by themselves (PC-013, PC-017)."""
+
+    attempt_count: bool = True
+    """Virtual hosts set `include_request_attempt_count`."""
+    forwarded_host: bool = False
+    """Routes that rewrite the host set `append_x_forwarded_host`."""
+
+
 class HeaderSettings(NamedTuple):
     """`proxyHeaders` (PC-011…017)."""
 
@@ -52,9 +62,7 @@ class HeaderSettings(NamedTuple):
     client_cert_parts: tuple[str, ...] = ("subject", "uri", "dns")
     preserve_case: bool = False
     forwarded_port: bool = False
-    attempt_count: bool = True
-    """Virtual hosts count attempts in a header."""
-    forwarded_host: bool = False
+    routes: RouteHeaders = RouteHeaders()
 
 
 class TopologySettings(NamedTuple):
@@ -137,6 +145,14 @@ def _forward_details(config: _Config, *path: str, default: str) -> str:
     return value if value in FORWARD_DETAILS else default
 
 
+def _route_headers(config: _Config) -> RouteHeaders:
+    headers = _at(config, "proxyHeaders")
+    return RouteHeaders(
+        attempt_count=_at(headers, "attemptCount", "disabled") is not True,
+        forwarded_host=_at(headers, "xForwardedHost", "enabled") is True,
+    )
+
+
 def _headers(config: _Config) -> HeaderSettings:
     headers = _at(config, "proxyHeaders")
     keep_server = _at(headers, "server", "disabled") is True
@@ -154,8 +170,7 @@ def _headers(config: _Config) -> HeaderSettings:
         client_cert_parts=tuple(parts),
         preserve_case=_at(headers, "preserveHttp1HeaderCase") is True,
         forwarded_port=_at(headers, "xForwardedPort", "enabled") is True,
-        attempt_count=_at(headers, "attemptCount", "disabled") is not True,
-        forwarded_host=_at(headers, "xForwardedHost", "enabled") is True,
+        routes=_route_headers(config),
     )
 
 
@@ -168,10 +183,19 @@ def _topology(config: _Config) -> TopologySettings:
     )
 
 
+def _config(reader: Reader, proxy_config: str) -> _Config:
+    default: _Config = msgspec.to_builtins(reader.mesh().default_config, enc_hook=str)
+    own = json.loads(proxy_config)
+    return _merged(default, own) if isinstance(own, Mapping) else default
+
+
 def proxy_settings(reader: Reader, proxy_config: str) -> ProxySettings:
     """The settings of a proxy whose node carries this ProxyConfig (`Proxy.proxy_config`)."""
-    default = msgspec.to_builtins(reader.mesh().default_config, enc_hook=str)
-    own = json.loads(proxy_config)
-    config = _merged(default, own) if isinstance(own, Mapping) else default
+    config = _config(reader, proxy_config)
     connection = connection_settings(_at(config, "connectionSettings"))
     return ProxySettings(_tracing(config), _headers(config), _topology(config), connection)
+
+
+def route_headers(reader: Reader, proxy_config: str) -> RouteHeaders:
+    """The headers that the routes of such a proxy add; apart, so that routes depend on nothing else of it."""
+    return _route_headers(_config(reader, proxy_config))
