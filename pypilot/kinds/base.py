@@ -200,6 +200,9 @@ class Kind:
     open_fields: tuple[str, ...] = ()
     """Paths whose content pypilot deliberately does not read (`spec.containers[].image`); `*` reads nothing of it."""
 
+    confidential: bool = False
+    """Messages must never quote a value of this kind."""
+
     @property
     def name(self) -> str:
         return self.type.KIND

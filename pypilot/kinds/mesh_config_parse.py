@@ -12,7 +12,7 @@ import msgspec
 
 from pypilot.kinds.base import Finding
 from pypilot.kinds.mesh_config import MeshConfig
-from pypilot.kinds.parse import _locate, _without_nulls, convert, field_path, unknown_mesh_fields
+from pypilot.kinds.parse import convert, field_path, locate, unknown_mesh_fields, without_nulls
 from pypilot.kinds.yaml_data import YamlError, line_of, load_document, load_positions, split_documents
 
 _ISTIO_FIELDS = frozenset(
@@ -60,12 +60,12 @@ def parse_mesh_config(text: str) -> tuple[MeshConfig | None, tuple[Finding, ...]
         return None, (Finding("", f"not valid YAML: {error} ({where})", code="syntax"),)
     if not isinstance(data, Mapping):
         return None, (Finding("", "want a mapping of MeshConfig fields", code="syntax"),)
-    data = _without_nulls(data)
+    data = without_nulls(data)
     warnings = tuple(_warnings(data))
     try:
         return convert(data, MeshConfig), warnings
     except msgspec.ValidationError as error:
-        path, message = _locate(error, data, MeshConfig)
+        path, message = locate(error, data, MeshConfig)
         return None, (*warnings, Finding(field_path(path), message))
 
 

@@ -51,11 +51,12 @@ def convert(data: Any, into: type[S]) -> S:
     return msgspec.convert(data, into, strict=False, dec_hook=_decode_hook)
 
 
-def _without_nulls(data: Any) -> Any:
+def without_nulls(data: Any) -> Any:
+    """A copy in which a null counts as absent, as Kubernetes has it."""
     if isinstance(data, Mapping):
-        return {k: _without_nulls(v) for k, v in data.items() if v is not None}
+        return {k: without_nulls(v) for k, v in data.items() if v is not None}
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return [_without_nulls(v) for v in data if v is not None]
+        return [without_nulls(v) for v in data if v is not None]
     return data
 
 
@@ -81,7 +82,8 @@ def _bad_key(into: type[Spec], data: Any, path: Path, text: str) -> str | None:
     return None
 
 
-def _locate(error: msgspec.ValidationError, data: Any, into: type[Spec]) -> tuple[Path, str]:
+def locate(error: msgspec.ValidationError, data: Any, into: type[Spec], confidential: bool = False) -> tuple[Path, str]:
+    """The path of the wrong field and what is wrong with it; with its value unless that is confidential."""
     text = str(error)
     match = _AT.match(text)
     if match is None:
@@ -96,7 +98,9 @@ def _locate(error: msgspec.ValidationError, data: Any, into: type[Spec]) -> tupl
     if missing:
         path, message = (*path, missing[1]), "required field is missing"
     value = _at(data, path)
-    if value is not _ABSENT and not isinstance(value, Mapping | list) and repr(value) not in message:
+    if confidential or value is _ABSENT or isinstance(value, Mapping | list):
+        return path, message
+    if repr(value) not in message:
         message = f"{message}, got {value!r}"
     return path, message
 
@@ -175,9 +179,9 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
             obj: Object = msgspec.convert(pruned, kind.type, strict=False, dec_hook=_decode_hook)
         except msgspec.ValidationError as error:
             if not nulls_gone:
-                pruned, nulls_gone = _without_nulls(pruned), True
+                pruned, nulls_gone = without_nulls(pruned), True
                 continue
-            path, message = _locate(error, pruned, kind.type)
+            path, message = locate(error, pruned, kind.type, kind.confidential)
             errors = [(path, message)]
         else:
             found = [f for f in kind.validate(obj) if f.severity == "error"]
@@ -186,7 +190,7 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
                 return Parsed(obj, tuple(findings))
             errors = [(_steps(f.field), f.message) for f in found]
         if not nulls_gone:  # indexes below must count what the converter counts
-            pruned, nulls_gone = _without_nulls(pruned), True
+            pruned, nulls_gone = without_nulls(pruned), True
             continue
         units = {}
         for path, message in errors:

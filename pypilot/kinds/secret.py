@@ -41,4 +41,4 @@ def validate(secret: Secret) -> Iterable[Finding]:
             yield Finding(f"data.{key}", "not valid base64")
 
 
-KIND = Kind(Secret, "", ("v1",), "secrets", validate=validate, open_fields=("*",))
+KIND = Kind(Secret, "", ("v1",), "secrets", validate=validate, open_fields=("*",), confidential=True)

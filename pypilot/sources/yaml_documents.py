@@ -204,7 +204,7 @@ def _read_object(
         parsed = Parsed(None, (Finding("", f"cannot be read: {type(error).__name__}"),))
     defects = tuple(
         Defect(lines.of(join(path, f.field)), f.message, f.severity, f.code, ref, f.field)
-        for f in (*_version_findings(kind, data), *(_without_values(kind, f) for f in parsed.findings))
+        for f in (*_version_findings(kind, data), *parsed.findings)
     )
     return Item(ref, parsed.object, parsed.clean, line, path, defects)
 
@@ -214,14 +214,6 @@ def _version_findings(kind: Kind, data: Mapping[str, Any]) -> Iterator[Finding]:
     if version not in kind.versions:
         message = f"unknown version {version!r}, read as {kind.versions[0]}"
         yield Finding("apiVersion", message, "warning", "unknown-version")
-
-
-def _without_values(kind: Kind, finding: Finding) -> Finding:
-    """What a Secret holds is never quoted."""
-    if kind.name != "Secret" or not finding.field.startswith(("data", "stringData")):
-        return finding
-    message = finding.message.partition(", got ")[0]
-    return Finding(finding.field, message, finding.severity, finding.code)
 
 
 def join(path: str, name: str) -> str:

@@ -155,6 +155,10 @@ def test_secrets_never_show_their_values() -> None:
     broken = parse_object(kind("v1", "Secret"), {"metadata": {"name": "s"}, "data": {"tls.key": "hush hush!"}})
     assert broken.object is None
     assert errors(broken) == [("data.tls.key", "not valid base64")]
+    for wrong in (123456789, [123456789], {"x": 123456789}, 1234567.89):
+        number = parse_object(kind("v1", "Secret"), {"metadata": {"name": "s"}, "stringData": {"tls.key": wrong}})
+        assert number.object is None
+        assert "1234567" not in str(number.findings)
 
 
 def test_the_registry_has_no_two_entries_for_one_kind() -> None:

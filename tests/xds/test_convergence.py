@@ -154,6 +154,7 @@ class Machine(RuleBasedStateMachine):
             return
         legacy = not wants.asked_before
         wants.wildcard, wants.explicit = True, not legacy
+        wants.version = ""  # that of a part is not the version of everything
         self.send(wants, subscribe=frozenset() if legacy else frozenset("*"))
 
     @rule(type_url=types, names=names_of)
