@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.leaves import Difference, Score, compare
+from pypilot.assembly import load
 from pypilot.compile.generators import GENERATORS
 from pypilot.engine.loop import Engine
-from pypilot.sources.files import FileSource
+from pypilot.settings import Settings
 from pypilot.wire.decode import resource_to_dict
 from pypilot.wire.node import PROXY_TYPES, Proxy, parse_node
 from pypilot.wire.types import BY_SHORT
@@ -32,10 +33,7 @@ def engine_for(scenario: Path) -> Engine:
     shared = scenario.parent / "cluster.yaml"
     paths = [p for p in (shared, scenario / "world.yaml") if p.exists()]
     mesh = scenario / "mesh.yaml"
-    update = FileSource(paths, mesh if mesh.exists() else None).initial()
-    engine = Engine(GENERATORS)
-    engine.load(update.delta)
-    return engine
+    return load(Settings(config=tuple(paths), mesh_config=mesh if mesh.exists() else None), GENERATORS)[0]
 
 
 def ours(engine: Engine, proxy: Proxy) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -16,21 +15,16 @@ from aiohttp import web
 from pypilot.admin.debug import debug_app
 from pypilot.admin.facts import Facts
 from pypilot.admin.metrics import Metrics, monitoring_app
-from pypilot.assembly import SOURCE, make_engine
+from pypilot.assembly import make_engine
 from pypilot.compile.generators import GENERATORS
 from pypilot.settings import Settings
-from pypilot.sources.files import FileSource
-from pypilot.sources.update import Update
+from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
 from pypilot.xds.auth import TlsFiles
 from pypilot.xds.server import XdsOptions, XdsServer
 
 _REPORT_SECONDS = 5.0
 """How often it is looked for problems that came with no change of a source, as of compilation."""
-
-
-_RETRY_SECONDS = 1.0
-"""How long to wait before following the files again, should that ever fail."""
 
 
 class StartError(Exception):
@@ -42,8 +36,8 @@ class Application:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._source = FileSource(settings.config, settings.mesh_config)
         self.engine = make_engine(settings, GENERATORS)
+        self._supply = Supply(settings, connect(settings), self.engine, self._changed)
         self.metrics = Metrics()
         self.server = XdsServer(
             self.engine,
@@ -53,7 +47,6 @@ class Application:
         self.http_port: int | None = None
         self.monitoring_port: int | None = None
         self._is_ready = False
-        self._source_problems: frozenset[Problem] = frozenset()
         self._reported: frozenset[tuple[object, ...]] = frozenset()
         self._reports: set[asyncio.Future[None]] = set()
         self._exits = AsyncExitStack()
@@ -69,12 +62,15 @@ class Application:
         """
         begun = time.monotonic()
         settings = self._settings
-        facts = Facts(self.engine, self.server.connections, lambda: self._is_ready, self.problems)
+        facts = Facts(
+            self.engine, self.server.connections, lambda: self._is_ready, self.problems, self._supply.statistics
+        )
         self.metrics.facts = facts
         try:
             self.http_port = await self._listen(settings.http_addr, debug_app(facts))
             self.monitoring_port = await self._listen(settings.monitoring_addr, monitoring_app(facts, self.metrics))
-            self._take(await asyncio.to_thread(self._source.initial), self.engine.load)
+            self._exits.push_async_callback(self._supply.close)
+            await self._supply.start()
             await self._serve()
         except BaseException:
             await self._exits.aclose()
@@ -94,7 +90,7 @@ class Application:
     async def follow(self) -> None:
         """Carry changes from the sources to the engine, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_source())
+            tasks.create_task(self._supply.follow())
             tasks.create_task(self._report_regularly())
 
     async def stop(self) -> None:
@@ -107,35 +103,19 @@ class Application:
 
     # -- configuration ------------------------------------------------------------------------------------------------
 
-    def _take(self, update: Update, apply: Callable[[Delta, str, tuple[Problem, ...]], None]) -> None:
-        self._source_problems = frozenset(update.problems)
-        apply(update.delta, SOURCE, update.problems)
-        if update.delta:
-            self.metrics.updated("config")
-
-    async def _follow_source(self) -> None:
-        while True:
-            try:
-                async for update in self._source.updates():
-                    self._take(update, self.engine.apply)
-                    delta = update.delta
-                    self._log.info("configuration changed", updated=len(delta.upserts), removed=len(delta.removals))
-                    asyncio.get_running_loop().call_later(self._settings.debounce_max, self._report_soon)
-            except Exception:
-                self._log.exception("following the files failed, trying again")
-                await asyncio.sleep(_RETRY_SECONDS)
+    def _changed(self, source: str, delta: Delta) -> None:
+        self.metrics.updated("config")
+        if self._is_ready:
+            self._log.info(
+                "configuration changed", source=source, updated=len(delta.upserts), removed=len(delta.removals)
+            )
+            asyncio.get_running_loop().call_later(self._settings.debounce_max, self._report_soon)
 
     # -- problems -----------------------------------------------------------------------------------------------------
 
     async def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now, each at the line of its very field."""
-        found = self.engine.problems()
-        if all(p in self._source_problems for p in found):
-            return found
-        return await asyncio.to_thread(self._locate, found)
-
-    def _locate(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
-        return tuple(p if p in self._source_problems else self._source.locate(p) for p in found)
+        return await self._supply.located(self.engine.problems())
 
     def _report_soon(self) -> None:
         task = asyncio.ensure_future(self._report())
@@ -214,15 +194,21 @@ async def run(settings: Settings, stopped: asyncio.Event) -> None:
         StartError: it cannot start.
     """
     application = Application(settings)
-    await application.start()
-    following = asyncio.create_task(application.follow())
     waiting = asyncio.create_task(stopped.wait())
+    life = asyncio.create_task(_live(application))
     try:
-        await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        following.cancel()
+        life.cancel()
         waiting.cancel()
-        await asyncio.gather(following, waiting, return_exceptions=True)
+        await asyncio.gather(life, waiting, return_exceptions=True)
+    if not life.cancelled():
+        life.result()
+
+
+async def _live(application: Application) -> None:
+    await application.start()  # leaves nothing behind if it fails, or is cancelled
+    try:
+        await application.follow()
+    finally:
         await application.stop()
-    if not following.cancelled():
-        following.result()

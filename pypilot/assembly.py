@@ -7,11 +7,13 @@ from pypilot.engine.last_good import CredentialGuard
 from pypilot.engine.loop import Debounce, Engine, Generator
 from pypilot.settings import Settings
 from pypilot.sources.files import FileSource
+from pypilot.sources.intake import Intake
 from pypilot.world.delta import Problem
 from pypilot.world.world import Constants
 
-SOURCE = "files"
-"""The name under which the engine keeps the problems of the files."""
+FILES = "files"
+CLUSTER = "the cluster"
+"""The names of the sources."""
 
 
 def constants_of(settings: Settings) -> Constants:
@@ -20,6 +22,7 @@ def constants_of(settings: Settings) -> Constants:
         domain=settings.cluster_domain,
         cluster_id=settings.cluster_id,
         root_namespace=settings.root_namespace,
+        revision=settings.revision,
         ambient=settings.ambient,
     )
 
@@ -35,6 +38,7 @@ def load(settings: Settings, generators: Mapping[str, Generator]) -> tuple[Engin
     source = FileSource(settings.config, settings.mesh_config)
     engine = make_engine(settings, generators)
     update = source.initial()
-    engine.load(update.delta, SOURCE, update.problems)
+    delta = Intake(engine.world.constants, [FILES]).admit(FILES, update.delta)
+    engine.load(delta, FILES, update.problems)
     known = set(update.problems)
     return engine, tuple(p if p in known else source.locate(p) for p in engine.problems())

@@ -5,12 +5,14 @@ A setting is one field of `Settings`: flags, variables, help and checks derive f
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 ENVIRONMENT_PREFIX = "PYPILOT_"
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 PlaintextSecrets = Literal["loopback", "any", "never"]
 LogFormat = Literal["auto", "console", "json"]
@@ -58,6 +60,20 @@ def _switch(text: str) -> bool:
     return words[text.lower()]
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if not _LABEL.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a namespace")
+    return names
+
+
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a DNS label")
+    return text
+
+
 def _name(text: str) -> str:
     if not text:
         raise ValueError("must not be empty")
@@ -103,6 +119,15 @@ class Settings:
         None, "File with a MeshConfig; it wins over the ConfigMap `istio`.", _path, "FILE"
     )
 
+    kubernetes: bool = _setting(
+        False, "Watch the cluster that this process runs in, as its service account.", _switch, is_switch=True
+    )
+    kubeconfig: Path | None = _setting(None, "Watch the cluster that this kubeconfig names.", _path, "FILE")
+    kube_context: str = _setting("", "Context of the kubeconfig; empty: its current one.")
+    namespaces: tuple[str, ...] = _setting(
+        (), "Watch only these namespaces and the root namespace; Roles are enough for that.", _names, "NAME,NAME"
+    )
+
     grpc_addr: str = _setting(
         "127.0.0.1:15010", "Where to serve xDS in plaintext, HOST:PORT; empty: nowhere.", _address, "ADDR"
     )
@@ -134,6 +159,9 @@ class Settings:
     cluster_domain: str = _setting("cluster.local", "DNS domain of the Kubernetes cluster.", _name)
     cluster_id: str = _setting("Kubernetes", "Name of the Kubernetes cluster.", _name)
     root_namespace: str = _setting("istio-system", "Namespace of the mesh's ConfigMap.", _name)
+    revision: str = _setting(
+        "default", "Istio's objects with another label istio.io/rev than this belong to somebody else.", _label
+    )
     ambient: bool = _setting(
         True, "Let proxies of Istio's build reach ambient workloads over HBONE.", _switch, is_switch=True
     )
@@ -182,6 +210,7 @@ def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
         except ValueError as error:
             raise SettingsError(f"{source}: {error}") from None
     paths = flags.get("config") or [p for p in variables.get(variable_of("config"), "").split(os.pathsep) if p]
+    values["kubernetes"] = values.get("kubernetes", False) or values.get("kubeconfig") is not None
     return _consistent(Settings(config=tuple(Path(p) for p in paths), **values), "secure_grpc_addr" in values)
 
 
@@ -190,6 +219,10 @@ def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
         raise SettingsError("--tls-cert and --tls-key: one needs the other")
     if settings.secure_grpc_addr and settings.tls_cert is None:
         raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key")
+    if settings.kube_context and settings.kubeconfig is None:
+        raise SettingsError("--kube-context: needs --kubeconfig")
+    if settings.namespaces and not settings.kubernetes:
+        raise SettingsError("--namespaces: needs --kubernetes or --kubeconfig")
     if settings.debounce_max < settings.debounce_quiet:
         raise SettingsError("--debounce-max: must not be less than --debounce-quiet")
     if settings.tls_cert is not None and not secure_was_given:

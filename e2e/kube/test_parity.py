@@ -19,7 +19,7 @@ from pypilot.kinds import kind_of
 from pypilot.kinds.yaml_data import split_documents
 from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.sources.files import FileSource
-from pypilot.sources.kubernetes.selection import NamespaceSelection
+from pypilot.sources.intake import Intake
 from pypilot.sources.kubernetes.source import KubernetesSource
 from pypilot.wire.node import PROXY_TYPES, Proxy, parse_node
 
@@ -77,11 +77,13 @@ async def assert_same_bytes(
     update = FileSource([directory / "world.yaml"]).initial()
     assert not [p for p in update.problems if p.severity == "error"], update.problems
     by_files = Engine(GENERATORS)
-    by_files.load(NamespaceSelection(ROOT).admit(update.delta))
+    by_files.load(Intake(by_files.world.constants, ["files"]).admit("files", update.delta))
     source = KubernetesSource(KubernetesConnection(Access(cluster.kubeconfig())), pace=FAST)
     try:
         by_cluster = Engine(GENERATORS)
-        by_cluster.load((await source.initial()).delta)
+        by_cluster.load(
+            Intake(by_cluster.world.constants, ["cluster"]).admit("cluster", (await source.initial()).delta)
+        )
     finally:
         await source.close()
     assert proxies

@@ -20,9 +20,10 @@ PAGES = {
     "/debug/config_dump?proxyID=NAME.NAMESPACE": "the configuration of one proxy (&include_eds for endpoints)",
     "/debug/problems": "everything that is wrong with the configuration",
     "/debug/connections": "the connected proxies and what they watch",
-    "/debug/kinds": "how many objects of each kind are known",
+    "/debug/kinds": "how many objects of each kind are known, and how watching them goes",
     "/debug/views": "how well proxies share, and what was compiled",
     "/debug/mesh": "the MeshConfig in force",
+    "/debug/networks": "the mesh networks in force",
     "/ready": "200 once there is something to serve",
 }
 
@@ -59,13 +60,16 @@ def debug_app(facts: Facts) -> web.Application:
         return _json([views.problem(p) for p in await facts.problems()])
 
     async def kinds(_: web.Request) -> web.Response:
-        return _json(views.kinds(facts.engine.world))
+        return _json(views.kinds(facts.engine.world, facts.cluster()))
 
     async def view_counts(_: web.Request) -> web.Response:
         return _json(views.engine(facts.engine.statistics()))
 
     async def mesh(_: web.Request) -> web.Response:
         return _json(msgspec.to_builtins(Reader(facts.engine.world).mesh(), enc_hook=str))
+
+    async def networks(_: web.Request) -> web.Response:
+        return _json(msgspec.to_builtins(Reader(facts.engine.world).mesh_networks()))
 
     async def dump(request: web.Request) -> web.Response:
         proxy_id = request.query.get("proxyID", "")
@@ -93,6 +97,7 @@ def debug_app(facts: Facts) -> web.Application:
             web.get("/debug/kinds", kinds),
             web.get("/debug/views", view_counts),
             web.get("/debug/mesh", mesh),
+            web.get("/debug/networks", networks),
         ]
     )
     return app

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pypilot.engine.loop import Engine
+from pypilot.sources.kubernetes.statistics import Statistics
 from pypilot.world.delta import Problem
 from pypilot.xds.status import ConnectionStatus
 
@@ -18,6 +19,8 @@ class Facts:
     """True once everything that is served is there to be served (CTL-002)."""
     problems: Callable[[], Awaitable[tuple[Problem, ...]]]
     """Everything that is wrong now, at the lines of the very fields."""
+    cluster: Callable[[], Statistics | None] = lambda: None
+    """How watching a Kubernetes cluster goes, if one is watched."""
 
 
 def find_connections(connections: tuple[ConnectionStatus, ...], proxy_id: str) -> tuple[ConnectionStatus, ...]:

@@ -1,9 +1,11 @@
 """What the debug pages say, as plain JSON data. Pure: everything comes in as arguments."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from pypilot.engine.loop import EngineStatistics
+from pypilot.sources.kubernetes.statistics import Statistics
 from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, short_name
 from pypilot.world.delta import Problem
 from pypilot.world.world import World
@@ -85,9 +87,19 @@ def connection(status: ConnectionStatus) -> Json:
     }
 
 
-def kinds(world: World) -> Json:
-    """How many objects of each kind are known."""
-    return {kind: len(objects) for kind, objects in sorted(world.objects.items()) if objects}
+def kinds(world: World, cluster: Statistics | None) -> Json:
+    """How many objects of each kind count, and how watching the cluster goes, if one is watched."""
+    counts: Json = {kind: len(objects) for kind, objects in sorted(world.objects.items()) if objects}
+    if cluster is None:
+        return {"objects": counts}
+    return {
+        "objects": counts,
+        "cluster": {
+            "not_served": [f"{k.kind}.{k.group}" for k in cluster.kinds if k.state == "not served"],
+            "discovery_error": cluster.discovery_error,
+            "kinds": [asdict(k) for k in cluster.kinds],
+        },
+    }
 
 
 def engine(statistics: EngineStatistics) -> Json:

@@ -20,14 +20,15 @@ from pypilot.settings import SETTINGS, Settings
 )
 @setting_options(SETTINGS)
 def serve(**flags: Any) -> None:
-    """Serve xDS to proxies from files of YAML, which are watched: a change is on its way within milliseconds.
+    """Serve xDS to proxies from a Kubernetes cluster, from files of YAML, or both: files win over the cluster.
 
-    A file or object that is wrong is reported with its line and field, and what was good before stays in force.
+    All of it is watched: a change is on its way within milliseconds. A file or object that is wrong is reported with
+    its line and field, and what was good before stays in force.
     SIGTERM and SIGINT let the streams end before the process does.
     """
     settings = settings_from(flags)
-    if not settings.config:
-        raise click.UsageError("nothing to serve: give --config PATH")
+    if not (settings.config or settings.kubernetes):
+        raise click.UsageError("nothing to serve: give --config PATH, --kubernetes or --kubeconfig FILE")
     from pypilot.cli.logs import configure_logs
 
     configure_logs(settings.log_format, settings.log_level)

@@ -3,13 +3,46 @@
 Not a Kubernetes kind: the text comes from a ConfigMap or a file.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from pypilot.kinds.base import Duration, LabelSelector, Spec, UInt32
+from pypilot.kinds.base import Duration, Spec, UInt32
 from pypilot.kinds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
 from pypilot.kinds.virtual_service import HTTPRetry
+
+
+class LabelRequirement(Spec, frozen=True):
+    """`matchExpressions[]`."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """True if the labels meet it; `NotIn` also if the label is absent."""
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+
+
+class NamespaceSelector(Spec, frozen=True):
+    """`discoverySelectors[]`, a Kubernetes label selector: all of it must match (MESH-036)."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[LabelRequirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """True if a namespace with these labels is meant."""
+        wanted = self.match_labels.items()
+        return all(labels.get(k) == v for k, v in wanted) and all(r.matches(labels) for r in self.match_expressions)
 
 
 class OutboundTrafficPolicy(Spec, frozen=True):
@@ -98,5 +131,5 @@ class MeshConfig(Spec, frozen=True):
     outbound_cluster_stat_name: str = ""
     inbound_cluster_stat_name: str = ""
     locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
-    discovery_selectors: tuple[LabelSelector, ...] = ()
+    discovery_selectors: tuple[NamespaceSelector, ...] = ()
     default_config: ProxyConfig = ProxyConfig()

@@ -7,12 +7,13 @@ bucket that comes out equal stays the same object (`Draft.put`), so the change e
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pypilot.kinds.base import Object, Ref
+from pypilot.kinds.base import Finding, Object, Ref
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.destination_rule import DestinationRule
 from pypilot.kinds.endpoint_slice import EndpointSlice
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_config_parse import parse_mesh_config
+from pypilot.kinds.mesh_networks import parse_mesh_networks
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
@@ -25,7 +26,6 @@ from pypilot.world.model import Endpoint, MeshService, ServiceKey
 from pypilot.world.services import convert_service, convert_service_entry, service_hostname
 from pypilot.world.world import World
 
-MESH_CONFIG_MAP = "istio"
 _DEFAULT_MESH = MeshConfig()
 _NOWHERE = Locality()
 
@@ -127,7 +127,7 @@ class _Step:
                 self.draft.put("secrets", key, obj)
             case "ConfigMap":
                 self.draft.put("config_maps", key, obj)
-                if key == (self.constants.root_namespace, MESH_CONFIG_MAP):
+                if ref == self.constants.mesh_config_map:
                     self.touched.mesh = True
             case _:
                 pass
@@ -185,17 +185,13 @@ class _Step:
 
     def rebuild_mesh(self, override: MeshConfig | None) -> tuple[Problem, ...]:
         """MeshConfig from the override or the ConfigMap; a text that cannot be read leaves the last one (MESH-002)."""
-        config_map = self.draft.object("ConfigMap", self.constants.root_namespace, MESH_CONFIG_MAP)
+        config_map = self.draft.object(*self.constants.mesh_config_map)
+        data = config_map.data if isinstance(config_map, ConfigMap) else {}
+        problems = self._rebuild_networks(data.get("meshNetworks", ""))
         mesh: MeshConfig | None = override
-        problems: tuple[Problem, ...] = ()
-        if mesh is None and isinstance(config_map, ConfigMap) and "mesh" in config_map.data:
-            mesh, findings = parse_mesh_config(config_map.data["mesh"])
-            problems = tuple(
-                Problem(
-                    f.message, f.severity, f.code, config_map.ref, f"data.mesh: {f.field}" if f.field else "data.mesh"
-                )
-                for f in findings
-            )
+        if mesh is None and "mesh" in data:
+            mesh, findings = parse_mesh_config(data["mesh"])
+            problems = (*self._text_problems("mesh", findings), *problems)
             if mesh is None:
                 return problems
         old = self.mesh
@@ -205,6 +201,21 @@ class _Step:
         if old.default_service_export_to != self.mesh.default_service_export_to:
             self.touched.all_services = True
         return problems
+
+    def _rebuild_networks(self, text: str) -> tuple[Problem, ...]:
+        """Mesh networks (MESH-045); a text that cannot be used leaves the last ones."""
+        networks, findings = parse_mesh_networks(text)
+        if networks is not None:
+            self.draft.put("mesh_networks", "", networks)
+        return self._text_problems("meshNetworks", findings)
+
+    def _text_problems(self, key: str, findings: Iterable[Finding]) -> tuple[Problem, ...]:
+        """What is wrong with the text of one key of the mesh's ConfigMap."""
+        ref = self.constants.mesh_config_map
+        return tuple(
+            Problem(f.message, f.severity, f.code, ref, f"data.{key}: {f.field}" if f.field else f"data.{key}")
+            for f in findings
+        )
 
     def rebuild(self) -> None:
         """Rebuild every touched bucket once."""

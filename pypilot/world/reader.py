@@ -14,6 +14,7 @@ from pypilot.kinds.core import Namespace
 from pypilot.kinds.destination_rule import DestinationRule
 from pypilot.kinds.gateway import IstioGateway
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.kinds.mesh_networks import MeshNetworks
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.secret import Secret
 from pypilot.kinds.virtual_service import VirtualService
@@ -23,6 +24,7 @@ from pypilot.world.world import Constants, Table, World
 
 R = TypeVar("R")
 _DEFAULT_MESH = MeshConfig()
+_NO_NETWORKS = MeshNetworks()
 _NOWHERE = Locality()
 
 
@@ -52,6 +54,10 @@ class Reader:
     def mesh(self) -> MeshConfig:
         """The MeshConfig in force."""
         return cast(MeshConfig, self._read("mesh", "")) or _DEFAULT_MESH
+
+    def mesh_networks(self) -> MeshNetworks:
+        """The mesh networks in force."""
+        return cast(MeshNetworks, self._read("mesh_networks", "")) or _NO_NETWORKS
 
     def namespace(self, name: str) -> Namespace | None:
         return cast("Namespace | None", self._read("namespaces", name))

@@ -13,6 +13,7 @@ from pypilot.world.delta import Problem
 
 Table = Literal[
     "mesh",
+    "mesh_networks",
     "namespaces",
     "localities",
     "pods",
@@ -39,6 +40,7 @@ Table = Literal[
     "selecting_entries",
 ]
 BucketId: TypeAlias = tuple[Table, Hashable]
+DEFAULT_REVISION = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,16 @@ class Constants:
     cluster_id: str = "Kubernetes"
     root_namespace: str = "istio-system"
     """Where the mesh ConfigMap is read; MeshConfig may name another root for policies."""
+    revision: str = DEFAULT_REVISION
+    """Objects of Istio's that are labelled with another revision belong to another control plane."""
     ambient: bool = True
     """Proxies of Istio's build learn to reach ambient workloads over HBONE (istiod's PILOT_ENABLE_AMBIENT)."""
+
+    @property
+    def mesh_config_map(self) -> Ref:
+        """The ConfigMap with MeshConfig and mesh networks (MESH-001)."""
+        name = "istio" if self.revision == DEFAULT_REVISION else f"istio-{self.revision}"
+        return Ref("ConfigMap", self.root_namespace, name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -152,7 +152,7 @@ async def test_problems_are_listed_with_their_place(pages: Pages) -> None:
 
 
 async def test_counts(pages: Pages) -> None:
-    assert await pages.json("/debug/kinds") == {"Service": 2, "VirtualService": 1}
+    assert await pages.json("/debug/kinds") == {"objects": {"Service": 2, "VirtualService": 1}}
     async with AdsClient(pages.xds_port) as one, AdsClient(pages.xds_port, NODE_ID.replace("0.5", "0.6")) as two:
         await one.get(types.CLUSTER)
         await two.get(types.CLUSTER)

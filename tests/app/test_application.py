@@ -8,7 +8,7 @@ import aiohttp
 import grpc
 import pytest
 
-from pypilot import app
+from pypilot import supply
 from pypilot.app import Application, StartError, run
 from pypilot.settings import read_settings
 from pypilot.sources.files import FileSource
@@ -106,7 +106,7 @@ async def test_following_goes_on_after_a_failure(tmp_path: Path, monkeypatch: py
             yield update
 
     monkeypatch.setattr(FileSource, "updates", fails_first)
-    monkeypatch.setattr(app, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(supply, "_RETRY_SECONDS", 0.01)
     application = Application(read_settings({**LOCAL, "config": [str(world / "config")]}, {}))
     await application.start()
     following = asyncio.create_task(application.follow())

@@ -74,7 +74,7 @@ async def test_it_is_ready_with_nothing_in_its_directory_and_takes_what_comes(tm
     config = tmp_path / "config"
     config.mkdir()
     async with serving(config) as child, client(child) as ads:
-        assert (await child.json("/debug/kinds")) == {}
+        assert (await child.json("/debug/kinds")) == {"objects": {}}
         await ads.get(types.LISTENER)
         other = tmp_path / "other"
         other.mkdir()

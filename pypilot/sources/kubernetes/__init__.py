@@ -1,6 +1,6 @@
 """A Kubernetes cluster as a source: list and watch every kind, survive what an API server does, give Deltas.
 
 Two halves. Pure, without I/O: `decoding` and `slimming` (bytes to kinds), `store` (what a kind's objects are, and what
-changed), `selection` (which namespaces count), `plan` (what to ask for). With I/O: `connection` (the only importer of
-kubernetes_asyncio), `reflector` (one kind), `discovery` and `definitions` (which kinds there are), `source` (all).
+changed), `plan` (what to ask for). With I/O, over `pypilot.kube.connection`: `reflector` (one kind), `discovery` and
+`definitions` (which kinds there are), `source` (all).
 """

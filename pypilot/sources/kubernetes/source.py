@@ -20,7 +20,6 @@ from pypilot.sources.kubernetes.discovery import Served, discover
 from pypilot.sources.kubernetes.pace import Backoff, Pace
 from pypilot.sources.kubernetes.plan import Plan
 from pypilot.sources.kubernetes.reflector import Reflector
-from pypilot.sources.kubernetes.selection import NamespaceSelection
 from pypilot.sources.kubernetes.statistics import KindStatistics, Statistics, describe
 from pypilot.sources.kubernetes.store import Changes
 from pypilot.sources.update import Update
@@ -48,7 +47,6 @@ class KubernetesSource:
         self._plan = Plan(root_namespace, tuple(namespaces))
         self._origin = Origin(f"cluster {cluster_id}")
         self._pace = pace or Pace()
-        self._selection = NamespaceSelection(root_namespace)
         self._reflectors: dict[Kind, tuple[Reflector, ...]] = {}
         self._tasks: dict[Kind, tuple[asyncio.Task[None], ...]] = {}
         self._absent: dict[Kind, float] = {}
@@ -95,14 +93,6 @@ class KubernetesSource:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._definitions.close()
         await self._connection.close()
-
-    def use_mesh_config(self, text: str | None) -> None:
-        """A MeshConfig given apart from the ConfigMap `istio`, for its discoverySelectors (MESH-036).
-
-        Where `namespaces` were given, they alone decide.
-        """
-        if not self._plan.is_namespaced:
-            self._hand_over(self._selection.use_mesh_config(text))
 
     def locate(self, problem: Problem) -> Problem:
         """The same problem with its origin, if it is about an object of this source."""
@@ -224,8 +214,7 @@ class KubernetesSource:
         """A reflector's changes."""
         upserts = tuple(obj for obj in changes.values() if obj is not None)
         removals = tuple(ref for ref, obj in changes.items() if obj is None)
-        delta = Delta(upserts, removals)
-        self._hand_over(delta if self._plan.is_namespaced else self._selection.admit(delta))
+        self._hand_over(Delta(upserts, removals))
         self._check_complete()
         down = next((r for rs in self._reflectors.values() for r in rs if r.is_unreachable), None)
         if (down is not None) != self._is_unreachable:

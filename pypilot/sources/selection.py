@@ -1,4 +1,4 @@
-"""Which namespaces count: `discoverySelectors` of MeshConfig (MESH-036), applied to a stream of deltas.
+"""Which namespaces count: MeshConfig's `discoverySelectors` over namespace labels (MESH-036), applied to deltas.
 
 Pure. Objects of other namespaces are withheld, not forgotten: a label or a selector that changes brings them in, or
 takes them out, at once. Without selectors every namespace counts. Cluster-scoped kinds and the mesh's own ConfigMap
@@ -7,96 +7,52 @@ always pass; the root namespace has to be selected like any other, as with Istio
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
-from pypilot.kinds.base import Object, Origin, Ref, Spec
+from pypilot.kinds.base import Object, Origin, Ref
 from pypilot.kinds.config_map import ConfigMap
-from pypilot.kinds.parse import convert
-from pypilot.kinds.yaml_data import YamlError, load_document
-from pypilot.world.advance import MESH_CONFIG_MAP
+from pypilot.kinds.mesh_config import MeshConfig, NamespaceSelector
+from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.world.delta import Delta
 
-
-class Requirement(Spec, frozen=True):
-    """`matchExpressions[]`."""
-
-    key: str = ""
-    operator: str = ""
-    values: tuple[str, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """An operator that does not exist matches nothing."""
-        match self.operator:
-            case "In":
-                return labels.get(self.key) in self.values
-            case "NotIn":
-                return labels.get(self.key) not in self.values
-            case "Exists":
-                return self.key in labels
-            case "DoesNotExist":
-                return self.key not in labels
-        return False
-
-
-class NamespaceSelector(Spec, frozen=True):
-    """`discoverySelectors[]`: a Kubernetes label selector; all of it must match."""
-
-    match_labels: dict[str, str] = {}
-    match_expressions: tuple[Requirement, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """True if a namespace with these labels is meant."""
-        wanted = self.match_labels.items()
-        return all(labels.get(k) == v for k, v in wanted) and all(r.matches(labels) for r in self.match_expressions)
-
-
-class _Mesh(Spec, frozen=True):
-    discovery_selectors: tuple[NamespaceSelector, ...] = ()
-
-
-def read_selectors(mesh_config: str) -> tuple[NamespaceSelector, ...] | None:
-    """The selectors in the text of a MeshConfig; None if the text cannot be read (reported where it is parsed)."""
-    try:
-        data, _ = load_document(mesh_config)
-        selectors = data.get("discoverySelectors") if isinstance(data, Mapping) else None
-        return convert({"discoverySelectors": selectors or []}, _Mesh).discovery_selectors
-    except (YamlError, msgspec.ValidationError):
-        return None
+_NO_MESH = MeshConfig()
 
 
 class NamespaceSelection:
     """Withholds what is in namespaces that do not count."""
 
-    def __init__(self, root_namespace: str) -> None:
-        self._mesh_ref = Ref("ConfigMap", root_namespace, MESH_CONFIG_MAP)
-        self._given: tuple[NamespaceSelector, ...] | None = None
-        self._read: tuple[NamespaceSelector, ...] = ()
+    def __init__(self, mesh_config_map: Ref) -> None:
+        self._mesh_ref = mesh_config_map
+        self._given: MeshConfig | None = None
+        """A MeshConfig given apart from the ConfigMap: it wins."""
+        self._read = _NO_MESH
         self._labels: dict[str, Mapping[str, str]] = {}
         self._objects: dict[str, dict[Ref, tuple[Object, Origin | None]]] = {}
         """By namespace, everything known; Namespaces are in the namespace that they are."""
 
-    def use_mesh_config(self, text: str | None) -> Delta:
-        """A MeshConfig given apart from the ConfigMap, which then does not count (None: it does). What that changes."""
-        before = self._selected(self._objects)
-        selectors = read_selectors(text) if text is not None else None
-        self._given = self._given if text is not None and selectors is None else selectors
-        return self._moved(before)
+    @property
+    def _selectors(self) -> tuple[NamespaceSelector, ...]:
+        return (self._given or self._read).discovery_selectors
 
     def admit(self, delta: Delta) -> Delta:
         """The delta that may pass, with what its Namespaces and its MeshConfig bring in or take out."""
+        had_selectors = bool(self._selectors)
         before = self._selected({*self._objects, *(_home(ref) for ref in delta.removals)})
+        if delta.mesh is not None:
+            self._given = delta.mesh
         for ref in delta.removals:
             self._store(ref, None, None)
         for obj in delta.upserts:
             self._store(obj.ref, obj, delta.origins.get(obj.ref))
+        if not had_selectors and not self._selectors:
+            return delta
         moved = self._moved(before)
-        now = self._selected({_home(ref) for ref in (*delta.removals, *(o.ref for o in delta.upserts))})
+        now = self._selected(_home(ref) for ref in (*delta.removals, *delta.origins, *(o.ref for o in delta.upserts)))
         upserts = {obj.ref: obj for obj in delta.upserts if self._passes(obj.ref, now)}
         upserts.update((obj.ref, obj) for obj in moved.upserts)
         # What is removed from a namespace that does not count was never let in, or has just been taken out again.
         removals = {ref for ref in delta.removals if self._passes(ref, before | now)}.union(moved.removals)
-        origins = {**{r: o for r, o in delta.origins.items() if r in upserts}, **moved.origins}
-        return Delta(tuple(upserts.values()), tuple(sorted(removals)), origins, delta.mesh)
+        # Origins also come alone, when lines have moved.
+        origins = {ref: origin for ref, origin in delta.origins.items() if self._passes(ref, now)}
+        return Delta(tuple(upserts.values()), tuple(sorted(removals)), {**origins, **moved.origins}, delta.mesh)
 
     def _store(self, ref: Ref, obj: Object | None, origin: Origin | None) -> None:
         home = _home(ref)
@@ -113,12 +69,16 @@ class NamespaceSelection:
             else:
                 self._labels[ref.name] = obj.metadata.labels
         elif ref == self._mesh_ref:
-            text = obj.data.get("mesh", "") if isinstance(obj, ConfigMap) else ""
-            selectors = read_selectors(text)
-            self._read = self._read if selectors is None else selectors
+            self._read_mesh(obj)
+
+    def _read_mesh(self, config_map: Object | None) -> None:
+        """A text that cannot be used leaves the last selectors in force (MESH-002); it is reported by the world."""
+        text = config_map.data.get("mesh", "") if isinstance(config_map, ConfigMap) else ""
+        mesh, _ = parse_mesh_config(text)
+        self._read = mesh or self._read
 
     def _selected(self, namespaces: Iterable[str]) -> frozenset[str]:
-        selectors = self._read if self._given is None else self._given
+        selectors = self._selectors
         if not selectors:
             return frozenset(namespaces)
         return frozenset(

@@ -1,0 +1,82 @@
+"""Istio MeshNetworks: which endpoints are in which network, and how to get there from others (MESH-045).
+
+Not a Kubernetes kind: the text is the key `meshNetworks` of the mesh's ConfigMap. What cannot be used is never half
+used. Pure.
+"""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+
+import msgspec
+
+from pypilot.kinds.base import Finding, PortNumber, Spec
+from pypilot.kinds.parse import convert, field_path, locate, unknown_mesh_fields, without_nulls
+from pypilot.kinds.yaml_data import YamlError, load_document
+
+
+class NetworkEndpoints(Spec, frozen=True):
+    """`networks.ID.endpoints[]`: one of the two."""
+
+    from_cidr: str = ""
+    from_registry: str = ""
+    """A cluster id."""
+
+
+class NetworkGateway(Spec, frozen=True):
+    """`networks.ID.gateways[]`: a service or an address."""
+
+    port: PortNumber
+    registry_service_name: str = ""
+    """Hostname of a service of this mesh."""
+    address: str = ""
+    locality: str = ""
+
+
+class Network(Spec, frozen=True):
+    """`networks.ID`."""
+
+    endpoints: tuple[NetworkEndpoints, ...] = ()
+    gateways: tuple[NetworkGateway, ...] = ()
+
+
+class MeshNetworks(Spec, frozen=True):
+    """The networks by id."""
+
+    networks: dict[str, Network] = {}
+
+
+def _defects(networks: MeshNetworks) -> Iterator[Finding]:
+    for name, network in networks.networks.items():
+        for i, endpoints in enumerate(network.endpoints):
+            at = f"networks.{name}.endpoints[{i}]"
+            if bool(endpoints.from_cidr) == bool(endpoints.from_registry):
+                yield Finding(at, "want one of fromCidr and fromRegistry")
+            elif endpoints.from_cidr:
+                try:
+                    ip_network(endpoints.from_cidr, strict=False)
+                except ValueError:
+                    yield Finding(f"{at}.fromCidr", f"{endpoints.from_cidr!r} is not a CIDR")
+        for i, gateway in enumerate(network.gateways):
+            if bool(gateway.address) == bool(gateway.registry_service_name):
+                yield Finding(f"networks.{name}.gateways[{i}]", "want one of address and registryServiceName")
+
+
+def parse_mesh_networks(text: str) -> tuple[MeshNetworks | None, tuple[Finding, ...]]:
+    """The networks and what is worth a warning; None and the errors if the text cannot be used."""
+    try:
+        data, _ = load_document(text)
+    except YamlError as error:
+        return None, (Finding("", f"not valid YAML: {error} (line {error.line + 1})", code="syntax"),)
+    if data is None:
+        return MeshNetworks(), ()
+    if not isinstance(data, Mapping):
+        return None, (Finding("", "want a mapping of MeshNetworks fields", code="syntax"),)
+    data = without_nulls(data)
+    warnings = tuple(unknown_mesh_fields(data, MeshNetworks))
+    try:
+        networks = convert(data, MeshNetworks)
+    except msgspec.ValidationError as error:
+        path, message = locate(error, data, MeshNetworks)
+        return None, (*warnings, Finding(field_path(path), message))
+    defects = tuple(_defects(networks))
+    return (None if defects else networks), (*warnings, *defects)
