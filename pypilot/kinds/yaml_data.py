@@ -14,6 +14,8 @@ import yaml
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 100
 _MAX_ALIASED_VALUES = 100_000
+_MAX_DIGITS = 400
+"""No field takes a longer number, and Python neither reads nor prints any number of digits."""
 _TAG = "tag:yaml.org,2002:"
 
 _TAGGED: Mapping[str, tuple[type, ...]] = {
@@ -89,9 +91,11 @@ def _resolve(text: str) -> Any:
         if _INTEGER.match(text):
             digits = text.replace("_", "")
             sign, body = (-1, digits[1:]) if digits[:1] == "-" else (1, digits.lstrip("+"))
-            if body[:2] in ("0x", "0b", "0o"):
-                return sign * int(body, 0)
-            return sign * int(body, 8 if len(body) > 1 and body[0] == "0" else 10)
+            base = 0 if body[:2] in ("0x", "0b", "0o") else 8 if len(body) > 1 and body[0] == "0" else 10
+            try:
+                return sign * int(body, base) if len(body) <= _MAX_DIGITS else text
+            except ValueError:  # `0x_`: no digits at all
+                return text
         if _FLOAT.match(text) and abs(number := float(text)) != float("inf"):
             return int(number) if number.is_integer() and text.strip("+-").isdigit() else number
     return _WORDS.get(text, text)
