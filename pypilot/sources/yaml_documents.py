@@ -17,6 +17,7 @@ from pypilot.kinds.yaml_data import Position, YamlError, block_of, line_of, load
 
 DEFAULT_NAMESPACE = "default"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
+_HALF = re.compile(r"\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<half>\\u[dD][89a-fA-F])")
 _LISTS = {f"{kind.name}List": kind for kind in KINDS}
 
 
@@ -107,6 +108,9 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _load_json(text: str) -> Any:
+    half = next((found for found in _HALF.finditer(text) if found["half"]), None)
+    if half is not None:  # Python takes it, but it cannot be encoded: nothing could be compiled with it
+        raise YamlError("an escape is half of a character", text.count("\n", 0, half.start()))
     try:
         return json.loads(text, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:

@@ -140,3 +140,20 @@ def test_the_lines_of_a_mesh_config_within_a_config_map() -> None:
     line = field_line(text, "data.mesh: outboundTrafficPolicy.mode")
     assert "mode: X" in text.split("\n")[line]
     assert field_line(text, "data.mesh") == 2
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\uDFFF", r"\ud83d\u0041", r"\\\ud800", r"\udc00\ud83d\ude00"])
+def test_half_a_character_in_json_is_named(half: str) -> None:
+    (defect,) = read_document('{\n"kind": "' + half + '"}', is_json=True).defects
+    assert (defect.line, defect.message) == (1, "not valid JSON: an escape is half of a character")
+
+
+def test_whole_characters_are_taken_however_json_escapes_them() -> None:
+    data = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "a", "labels": {"x": "\U0001f600", "y": "\\ud800"}},
+    }
+    (item,) = read_document(json.dumps(data), is_json=True).items
+    assert item.object is not None
+    assert item.object.metadata.labels == data["metadata"]["labels"]  # type: ignore[index]
