@@ -1,10 +1,11 @@
 """The file system as a source sees it: the files under the given paths, what they hold, the directories to watch.
 
 Follows symbolic links, because mounted ConfigMaps are made of them. Hidden names are left out (`..data` of a mounted
-ConfigMap, editors' swap files). Keeps no state.
+ConfigMap, editors' swap files), and in directories whatever is no file. Keeps no state.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +28,19 @@ class Signature(NamedTuple):
 def signature(path: str) -> Signature | None:
     """The signature of what is at `path` now; None if nothing is."""
     try:
-        stat = os.stat(path)  # noqa: PTH116 - thousands of these in a scan
+        found = os.stat(path)  # noqa: PTH116 - thousands of these in a scan
     except OSError:
         return None
-    return Signature(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _may_end(path: str) -> bool:
+    """False for pipes and devices: reading one may never end."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return True
+    return stat.S_ISREG(mode)
 
 
 def read_text(path: str) -> str | Unreadable | None:
@@ -51,19 +61,20 @@ def _walk(root: str, directories: set[str]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     for directory, names, files in os.walk(root, followlinks=True):
         try:
-            stat = os.stat(directory)  # noqa: PTH116
+            found = os.stat(directory)  # noqa: PTH116
         except OSError:
             names.clear()
             continue
-        if (stat.st_dev, stat.st_ino) in seen:
+        if (found.st_dev, found.st_ino) in seen:
             names.clear()
             continue
-        seen.add((stat.st_dev, stat.st_ino))
+        seen.add((found.st_dev, found.st_ino))
         directories.add(directory)
         names[:] = sorted(n for n in names if not n.startswith("."))
         for name in files:
-            if name.endswith(SUFFIXES) and not name.startswith("."):
-                yield f"{directory}/{name}" if directory != "/" else f"/{name}"
+            path = f"{directory}/{name}" if directory != "/" else f"/{name}"
+            if name.endswith(SUFFIXES) and not name.startswith(".") and _may_end(path):
+                yield path
 
 
 def _links(path: str, depth: int = 0) -> Iterator[str]:

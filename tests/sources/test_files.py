@@ -251,6 +251,15 @@ async def test_a_directory_that_comes_later_or_comes_back_is_read(tmp_path: Path
     await follower.close()
 
 
+def test_pipes_and_devices_in_a_directory_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(route())
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    update = FileSource([tmp_path]).initial()
+    assert [o.ref for o in update.delta.upserts] == [SHOP]
+    assert not update.problems
+
+
 async def test_a_link_to_a_directory_elsewhere_is_followed_when_it_is_turned(tmp_path: Path) -> None:
     for release in ("one", "two"):
         (tmp_path / release).mkdir()
