@@ -110,7 +110,7 @@ def _flag(meta: Mapping[str, Any], key: str) -> bool:
 
 def _port(meta: Mapping[str, Any], key: str, default: int) -> int:
     text = _text(meta, key)
-    return int(text) if text.isdigit() else default
+    return int(text) if text.isdecimal() and len(text) <= 5 and 0 < int(text) < 1 << 16 else default
 
 
 def _words(meta: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from envoy.config.core.v3.base_pb2 import Node
 from google.protobuf.json_format import MessageToDict
 
-from pypilot.wire.node import Proxy, parse_node
+from pypilot.wire.node import NodeError, Proxy, parse_node
 from pypilot.xds.shared import Shared
 
 
@@ -20,11 +20,15 @@ def read_node(node: Node, shared: Shared) -> Proxy:
     JSON, and proxies of one build share one set of them.
 
     Raises:
-        NodeError: as `parse_node`.
+        NodeError: as `parse_node`, or the metadata holds a number that JSON has not.
     """
+    try:
+        metadata = MessageToDict(node.metadata, preserving_proto_field_name=True)
+    except ValueError as error:
+        raise NodeError(f"node id {node.id!r}: metadata: {error}") from None
     fields: dict[str, Any] = {
         "id": node.id,
-        "metadata": MessageToDict(node.metadata, preserving_proto_field_name=True),
+        "metadata": metadata,
         "locality": {
             "region": node.locality.region,
             "zone": node.locality.zone,

@@ -70,6 +70,11 @@ def test_an_extension_list_decides_what_envoy_it_is() -> None:
     assert parse_node(listed).is_istio_build
 
 
+@pytest.mark.parametrize("port", ["\u00b2", "0", "65536", "9" * 5000, "-1", "x", ""])
+def test_a_port_that_is_none_is_the_default(port: str) -> None:
+    assert parse_node(node(ENVOY_STATUS_PORT=port)).status_port == 15021
+
+
 def test_locality() -> None:
     """NODE-008."""
     proxy = parse_node({"id": ID, "locality": {"region": "r", "zone": "z"}})

@@ -84,6 +84,13 @@ async def test_a_bad_node_is_refused(bad):
         assert catalog.feeds == []
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+async def test_a_node_with_a_number_that_json_has_not_is_refused(number):
+    async with serving(HandCatalog()) as server, connected(server) as client:
+        await client.ask(CLUSTER, node=node_id(), metadata={"X": float(number)})
+        assert await client.end() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 @BOTH
 async def test_bytes_that_are_no_request_end_only_their_own_stream(delta):
     catalog = HandCatalog()
