@@ -120,7 +120,8 @@ class FileSource:
                 async for batch in batches:
                     async for update in self._ingest(batch):
                         yield update
-                    if self._scan.directories != directories:
+                    # A directory that was made or linked anew under its old name is another one to the system.
+                    if self._scan.directories != directories or not batch.isdisjoint(directories):
                         break
 
     async def _batches(self, directories: frozenset[str]) -> AsyncGenerator[frozenset[str], None]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -276,7 +277,27 @@ async def test_a_link_to_a_directory_elsewhere_is_followed_when_it_is_turned(tmp
     await change_after_watch(follower, turn)
     await follower.upserted("two")
     await change_after_watch(follower, lambda: (tmp_path / "two" / "a.yaml").write_text(route("two", weight=9)))
+    async with asyncio.timeout(5):  # long before everything is looked at again
+        await follower.upserted("two")
+    await follower.close()
+
+
+async def test_a_directory_made_anew_is_watched(tmp_path: Path) -> None:
+    directory = tmp_path / "mesh"
+    directory.mkdir()
+    (directory / "a.yaml").write_text(route("one"))
+    follower = await follow(directory)
+
+    def make(name: str) -> None:
+        shutil.rmtree(directory)
+        directory.mkdir()
+        (directory / "a.yaml").write_text(route(name))
+
+    await change_after_watch(follower, lambda: make("two"))
     await follower.upserted("two")
+    await change_after_watch(follower, lambda: (directory / "a.yaml").write_text(route("two", weight=9)))
+    async with asyncio.timeout(5):
+        await follower.upserted("two")
     await follower.close()
 
 
