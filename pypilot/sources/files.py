@@ -41,7 +41,7 @@ class FileSource:
         self._mesh = MeshFile(str(mesh_config)) if mesh_config else None
         self._mesh_key = os.path.abspath(mesh_config) if mesh_config else ""  # noqa: PTH100 - links are not followed
         self._store = FileStore()
-        self._scan = Scan({}, (), frozenset(), frozenset())
+        self._scan = Scan({}, (), frozenset(), frozenset(), {})
         self._signatures: dict[str, Signature | None] = {}
         self._shown: dict[str, str] = {}
         self._watch_problem: tuple[Problem, ...] = ()
@@ -75,6 +75,8 @@ class FileSource:
         """Read files again. Those whose content is doubtful are left as they were, and returned."""
         doubtful = set()
         for key in sorted(keys):
+            if self._scan.is_hidden(key):
+                continue
             now = signature(key)
             content = read_text(key) if key in self._scan.files else None
             if key == self._mesh_key and self._mesh is not None:
@@ -107,7 +109,13 @@ class FileSource:
             for path in self._scan.missing
             if self._mesh is None or path != self._mesh.path
         )
-        self._problems = (*missing, *self._watch_problem, *problems)
+        hidden = (
+            Problem(
+                f"cannot be listed: {reason}; what it gave before stays in force", code="unreadable", origin=Origin(d)
+            )
+            for d, reason in sorted(self._scan.unreadable.items())
+        )
+        self._problems = (*missing, *hidden, *self._watch_problem, *problems)
         return Update(delta, self._problems)
 
     # -- watching -----------------------------------------------------------------------------------------------------

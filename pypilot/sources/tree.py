@@ -57,9 +57,9 @@ def read_text(path: str) -> str | Unreadable | None:
         return Unreadable(error.strerror or type(error).__name__)
 
 
-def _walk(root: str, directories: set[str]) -> Iterator[str]:
+def _walk(root: str, directories: set[str], failed: list[OSError]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
-    for directory, names, files in os.walk(root, followlinks=True):
+    for directory, names, files in os.walk(root, onerror=failed.append, followlinks=True):
         try:
             found = os.stat(directory)  # noqa: PTH116
         except OSError:
@@ -102,6 +102,12 @@ class Scan(NamedTuple):
     """All that must be watched to see every change."""
     points: frozenset[str]
     """Given paths and links on the way to them: an event on one of these may change everything."""
+    unreadable: dict[str, str]
+    """Absolute paths of directories that cannot be listed -> why."""
+
+    def is_hidden(self, path: str) -> bool:
+        """True if nobody can tell whether the file is still there."""
+        return any(path.startswith(f"{directory}/") for directory in self.unreadable)
 
 
 def scan(paths: Sequence[str | Path]) -> Scan:
@@ -110,13 +116,14 @@ def scan(paths: Sequence[str | Path]) -> Scan:
     missing: list[str] = []
     directories: set[str] = set()
     points: set[str] = set()
+    failed: list[OSError] = []
     for given in map(str, paths):
         root = os.path.abspath(given)  # noqa: PTH100 - `resolve` would follow links
         points.add(root)
         points.update(_links(root))
         if os.path.isdir(root):  # noqa: PTH112
             shown = given.rstrip("/") or "/"
-            for path in _walk(root, directories):
+            for path in _walk(root, directories, failed):
                 relative = path[len(root) :].lstrip("/")
                 files.setdefault(path, f"{shown.rstrip('/')}/{relative}" if shown != "." else relative)
         elif os.path.exists(root):  # noqa: PTH110
@@ -128,7 +135,9 @@ def scan(paths: Sequence[str | Path]) -> Scan:
             points.update(_links(path))
             points.add(real)
     directories.update(str(_existing_parent(point)) for point in points)
-    return Scan(files, tuple(missing), frozenset(directories), frozenset(points))
+    # A directory that has just gone is none that cannot be read.
+    unreadable = {e.filename: e.strerror or type(e).__name__ for e in failed if os.path.isdir(e.filename)}  # noqa: PTH112
+    return Scan(files, tuple(missing), frozenset(directories), frozenset(points), unreadable)
 
 
 def _existing_parent(path: str) -> Path:
