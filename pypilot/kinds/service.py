@@ -1,6 +1,7 @@
 """Kubernetes Service (v1): the fields that shape clusters, listeners and routes (KSVC rows)."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import ClassVar
 
 import msgspec
@@ -62,8 +63,24 @@ class Service(Object, frozen=True, kw_only=True):
     status: ServiceStatus = ServiceStatus()
 
 
+def _numbered(name: str, values: Iterable[str]) -> Iterable[tuple[str, str]]:
+    return ((f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone means nothing to another machine
+
+
 def validate(service: Service) -> Iterable[Finding]:
     """Checks that the types do not make."""
+    addresses = (("clusterIP", service.spec.cluster_ip), *_numbered("clusterIPs", service.spec.cluster_ips))
+    for path, address in addresses:
+        if address not in ("", "None") and not _is_address(address):
+            yield Finding(f"spec.{path}", f"{address!r} is not an IP address")
     seen: set[tuple[int, str]] = set()
     for i, port in enumerate(service.spec.ports):
         path = f"spec.ports[{i}]"

@@ -209,3 +209,14 @@ def test_any_corruption_is_reported_and_never_raises(path: tuple[Any, ...], junk
         kept = parsed.object.spec.http  # type: ignore[attr-defined]
         lost = junk is not None and len(path) > 1 and path[1] == "http" and len(kept) < 2 and len(path) > 2
         assert not lost or errors(parsed)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99", "x", "10.0.0.0/24", "10.0.0.300", "fe80::1%eth0", "none"])
+def test_a_cluster_ip_that_is_none_is_named(address: str) -> None:
+    service = kind("v1", "Service")
+    data = {"metadata": {"name": "a"}, "spec": {"clusterIP": "None", "clusterIPs": ["10.0.0.1", "fd00::1", address]}}
+    found = parse_object(service, data)
+    assert found.object is None
+    assert [(f.field, f.message) for f in found.findings] == [
+        ("spec.clusterIPs[2]", f"{address!r} is not an IP address")
+    ]
