@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TAG ?= 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers check parity acceptance bench clean
+.PHONY: help setup demo test test-kube images test-images test-cluster lint types layers check parity acceptance bench bench-kube clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +25,19 @@ demo: $(STAMP) ## Real traffic through a real Envoy, each step checked
 test: $(STAMP) ## All tests
 	$(BIN)/python -m pytest -n auto
 
+test-kube: $(STAMP) ## Those on a real API server, which is built with Go if need be (KUBEBUILDER_ASSETS=DIR)
+	$(BIN)/python -m pytest e2e/kube -v -rs
+
+images: ## The container images pypilot and pypilot-proxy, with Docker (TAG=0.1.0)
+	docker build -f deploy/images/pypilot.Dockerfile -t pypilot:$(TAG) --build-arg VERSION=$(TAG) .
+	docker build -f deploy/images/proxy.Dockerfile -t pypilot-proxy:$(TAG) deploy/images
+
+test-images: $(STAMP) ## Images and docker-compose on a Docker engine
+	$(BIN)/python -m pytest e2e/images -v -rs
+
+test-cluster: $(STAMP) ## In the cluster that KUBECONFIG names (docs/kind.md)
+	PYPILOT_E2E_KUBECONFIG="$${PYPILOT_E2E_KUBECONFIG:-$$KUBECONFIG}" $(BIN)/python -m pytest e2e/cluster -v -rs
+
 lint: $(STAMP) ## Style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,14 +50,17 @@ layers: $(STAMP) ## The rules between rooms
 
 check: lint types layers test ## Everything that CI checks
 
-parity: $(STAMP) ## Compare with recorded istiod answers (RECORDINGS=DIR)
-	$(BIN)/python -m bench.parity $(if $(RECORDINGS),--recordings $(RECORDINGS))
+parity: $(STAMP) ## Compare with recorded istiod answers (RECORDINGS=DIR, SOURCE=files|kube)
+	$(BIN)/python -m bench.parity $(if $(RECORDINGS),--recordings $(RECORDINGS)) $(if $(SOURCE),--source $(SOURCE))
 
 acceptance: $(STAMP) ## A real Envoy takes everything of every recording (root on Linux)
 	$(BIN)/python -m bench.acceptance $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
 bench: $(STAMP) ## Figures: compile, recompile, connect storms, memory
 	$(BIN)/python -m bench
+
+bench-kube: $(STAMP) ## Figures on a real API server: start, memory, a change to the wire
+	$(BIN)/python -m bench.kube
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

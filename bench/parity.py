@@ -8,7 +8,7 @@ holds what every API server has by itself. Prints a table: F1 over leaves and re
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,20 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios whose name starts with this")
     parser.add_argument("--node", default="", help="nodes whose name starts with this")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print up to N differing leaves a node")
+    parser.add_argument("--source", choices=("files", "kube"), default="files", help="how the worlds come to pypilot")
     given = parser.parse_args()
     if not given.recordings.is_dir():
         print(f"no recordings at {given.recordings}: nothing to compare")
         return 0
+    if given.source == "files":
+        return _compare(given, engine_for)
+    from bench.parity_kube import cluster_engines  # what it imports belongs to the tests
+
+    with cluster_engines() as engines:
+        return _compare(given, engines)
+
+
+def _compare(given: argparse.Namespace, engines: Callable[[Path], Engine]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table(title="parity with recorded istiod: F1 of leaves, exact resources", box=None)
     for column in ("scenario", "node", *TYPES, "F1", "exact"):
@@ -91,7 +101,7 @@ def main() -> int:
     for scenario in sorted(p for p in given.recordings.iterdir() if (p / "world.yaml").exists()):
         if not scenario.name.startswith(given.only):
             continue
-        engine = engine_for(scenario)
+        engine = engines(scenario)
         for node, proxy in nodes(scenario):
             if not node.startswith(given.node):
                 continue

@@ -2,11 +2,26 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from pypilot.cli.demo.envoy import EnvoyNotFoundError, find_envoy
 from pypilot.cli.demo.netns import why_unavailable
+
+
+class OneWorkerForTheCluster(LoadScopeScheduling):
+    """As by default, but the tests on an API server share one worker: each worker that has some starts a server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "kube" if nodeid.startswith("e2e/kube/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Only where no other distribution was asked for."""
+    return OneWorkerForTheCluster(config, log) if config.getvalue("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ Wiring only. No part knows another part's kind; what they tell each other passes
 
 import asyncio
 import errno
+import gc
 import os
 import time
 from contextlib import AsyncExitStack
@@ -20,8 +21,8 @@ from pypilot.compile.generators import GENERATORS
 from pypilot.settings import Settings
 from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
-from pypilot.xds.auth import TlsFiles
 from pypilot.xds.server import XdsOptions, XdsServer
+from pypilot.xds.tls import TlsFiles
 
 _REPORT_SECONDS = 5.0
 """How often it is looked for problems that came with no change of a source, as of compilation."""
@@ -208,6 +209,7 @@ async def run(settings: Settings, stopped: asyncio.Event) -> None:
 
 async def _live(application: Application) -> None:
     await application.start()  # leaves nothing behind if it fails, or is cancelled
+    gc.freeze()  # most of what was read stays: to search it for garbage would hold everything up for 100 ms at a time
     try:
         await application.follow()
     finally:

@@ -11,6 +11,7 @@ import aiohttp
 from pypilot.kinds import KINDS, kind_of
 
 Data = Mapping[str, Any]
+_ATTEMPTS = 120
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -59,15 +60,25 @@ class Client:
         await self._session.close()
 
     async def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """One request; the decoded answer."""
+        """One request, again if the server has just started; the decoded answer."""
         data = None if body is None else json.dumps(body)
-        async with (
-            self._slots,
-            self._session.request(method, path, data=data, headers={"Content-Type": content_type}) as response,
-        ):
-            text = await response.text()
-            assert response.status < 300, f"{method} {path}: {response.status} {text[:500]}"
-            return json.loads(text) if text else None
+        status, text = await self._ask(method, path, data, content_type)
+        assert status < 300, f"{method} {path}: {status} {text[:500]}"
+        return json.loads(text) if text else None
+
+    async def _ask(
+        self, method: str, path: str, data: str | None = None, content_type: str = "application/json"
+    ) -> tuple[int, str]:
+        for _ in range(_ATTEMPTS):
+            async with (
+                self._slots,
+                self._session.request(method, path, data=data, headers={"Content-Type": content_type}) as response,
+            ):
+                status, text = response.status, await response.text()
+            if status not in (429, 503):
+                break
+            await asyncio.sleep(0.5)
+        return status, text
 
     async def apply(self, data: Data) -> None:
         """Create or change an object, and its status if it has one."""
@@ -133,13 +144,12 @@ class Client:
         """All objects of a kind, in its first served version, in one request."""
         for version in kind.versions:
             base = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
-            async with self._slots, self._session.get(f"{base}/{kind.plural}") as response:
-                if response.status == 404:
-                    continue
-                body = await response.json()
-                assert response.status == 200, body
-                api_version = f"{kind.group}/{version}" if kind.group else version
-                return [{**item, "apiVersion": api_version, "kind": kind.name} for item in body["items"]]
+            status, text = await self._ask("GET", f"{base}/{kind.plural}")
+            if status == 404:
+                continue
+            assert status == 200, text
+            api_version = f"{kind.group}/{version}" if kind.group else version
+            return [{**item, "apiVersion": api_version, "kind": kind.name} for item in json.loads(text)["items"]]
         return []
 
     async def everything(self) -> list[dict[str, Any]]:

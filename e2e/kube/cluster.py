@@ -1,6 +1,7 @@
 """etcd, kube-apiserver and, where wanted, kube-controller-manager on loopback. Each is ended by its own pid."""
 
 import json
+import shutil
 import signal
 import socket
 import ssl
@@ -41,6 +42,7 @@ class Cluster:
         self.port = 0
         self._binaries = binaries
         self._etcd_port = 0
+        self._etcd_data = directory
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self.pki.issue("server", hosts=("127.0.0.1", "localhost", "kubernetes.default.svc"))
         self.pki.issue("admin", groups=("system:masters",))
@@ -54,7 +56,8 @@ class Cluster:
         for attempt in range(_ATTEMPTS):
             self._etcd_port, self.port = free_port(), free_port()
             try:
-                self._start_etcd(attempt)
+                self._etcd_data = self.directory / f"etcd-{attempt}"
+                self._start_etcd()
                 self.start_apiserver()
                 return
             except StartError:
@@ -71,13 +74,33 @@ class Cluster:
         """As a crash would."""
         self._end("kube-apiserver", signal.SIGKILL)
 
-    def _start_etcd(self, attempt: int) -> None:
+    def back_up(self) -> Path:
+        """Keep what etcd holds now. Everything stands still meanwhile."""
+        copy = self.directory / "etcd-backup"
+        self._end("kube-apiserver", signal.SIGTERM)
+        self._end("etcd", signal.SIGTERM)
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self._etcd_data, copy)
+        self._start_etcd()
+        self.start_apiserver()
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Put etcd back to what it held then, as one does after a disaster; its revisions start from there again."""
+        self._end("kube-apiserver", signal.SIGKILL)
+        self._end("etcd", signal.SIGKILL)
+        shutil.rmtree(self._etcd_data)
+        shutil.copytree(copy, self._etcd_data)
+        self._start_etcd()
+        self.start_apiserver()
+
+    def _start_etcd(self) -> None:
         url = f"http://127.0.0.1:{self._etcd_port}"
         peer = f"http://127.0.0.1:{free_port()}"
         self._run(
             "etcd",
             self._binaries.etcd,
-            f"--data-dir={self.directory / f'etcd-{attempt}'}",
+            f"--data-dir={self._etcd_data}",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
             f"--listen-peer-urls={peer}",

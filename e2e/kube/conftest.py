@@ -15,13 +15,6 @@ CRDS_VARIABLE = "PYPILOT_E2E_CRDS"
 """A file or directory of resource definitions to install in place of the permissive ones."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` all of these share one worker, and so one API server."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("kube"))
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server."""
@@ -39,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def client(cluster: Cluster) -> AsyncIterator[Client]:
-    """The administrator of a cluster with all definitions."""
+    """The administrator of a cluster that has all definitions, and nothing that an earlier test left."""
     async with Client(cluster) as administrator:
         given = os.environ.get(CRDS_VARIABLE)
         wanted = {f"{k.plural}.{k.group}": definition(k) for k in custom_kinds()}
@@ -47,4 +40,5 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
             wanted[crd["metadata"]["name"]] = crd
         present = await administrator.definitions()
         await administrator.apply_all(crd for name, crd in wanted.items() if name not in present)
+        await administrator.wipe()
         yield administrator

@@ -1,6 +1,11 @@
 """A small mesh, as users write it."""
 
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+from e2e.kube.pki import Pki
 
 ISTIO = "networking.istio.io/v1"
 
@@ -72,7 +77,7 @@ def virtual_service(place: str, name: str, weight: int = 80) -> dict[str, Any]:
         "apiVersion": ISTIO,
         "kind": "VirtualService",
         "metadata": {"name": name, "namespace": place},
-        "spec": {"hosts": [host], "http": [{"timeout": "5s", "route": routes}]},
+        "spec": {"hosts": [host], "gateways": ["mesh", "gw"], "http": [{"timeout": "5s", "route": routes}]},
     }
 
 
@@ -101,12 +106,19 @@ def service_entry(place: str, name: str) -> dict[str, Any]:
 
 
 def gateway(place: str, name: str) -> dict[str, Any]:
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    servers = [
+        {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]},
+        {
+            "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+            "hosts": ["*"],
+            "tls": {"mode": "SIMPLE", "credentialName": f"{name}-certificate"},
+        },
+    ]
     return {
         "apiVersion": ISTIO,
         "kind": "Gateway",
         "metadata": {"name": name, "namespace": place},
-        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": servers},
     }
 
 
@@ -124,6 +136,18 @@ def secret(place: str, name: str, kind: str = "Opaque", **data: str) -> dict[str
     }
 
 
+@cache
+def _pair() -> tuple[str, str]:
+    with tempfile.TemporaryDirectory() as directory:
+        certificate, key = Pki(Path(directory)).issue("gateway", hosts=("gateway.example",))
+        return certificate.read_text(), key.read_text()
+
+
+def tls_secret(place: str, name: str) -> dict[str, Any]:
+    certificate, key = _pair()
+    return secret(place, name, "kubernetes.io/tls", **{"tls.crt": certificate, "tls.key": key})
+
+
 def service_account(place: str, name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": place}}
 
@@ -131,7 +155,11 @@ def service_account(place: str, name: str) -> dict[str, Any]:
 def mesh(place: str, apps: int = 3) -> list[dict[str, Any]]:
     """Something of every kind, in one namespace."""
     out = [namespace(place, team="a"), node("node-a", "z1"), gateway(place, "gw"), service_entry(place, "ext")]
-    out += [secret(place, "plain", key="value"), config_map(place, "ca", **{"ca.crt": "x"})]
+    out += [
+        secret(place, "plain", key="value"),
+        tls_secret(place, "gw-certificate"),
+        config_map(place, "ca", **{"ca.crt": "x"}),
+    ]
     for i in range(apps):
         name, ip = f"app{i}", f"10.128.{i // 250}.{i % 250 + 1}"
         out += [service(place, name), service_account(place, name), pod(place, f"{name}-0", name, ip)]

@@ -43,19 +43,26 @@ class Pki:
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         (directory / "sa.pub").write_bytes(public.public_bytes(serialization.Encoding.PEM, form))
 
-    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, seconds: float | None = None
+    ) -> x509.CertificateBuilder:
         day = datetime.timedelta(days=1)
+        end = self._now + day
+        if seconds is not None:
+            end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
         builder = x509.CertificateBuilder().subject_name(name).issuer_name(self._name).public_key(key.public_key())
         builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(self._now - day).not_valid_after(self._now + day)
+        return builder.not_valid_before(self._now - day).not_valid_after(end)
 
-    def issue(self, name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, groups: Sequence[str] = (), hosts: Sequence[str] = (), seconds: float | None = None
+    ) -> tuple[Path, Path]:
         """A certificate for a client (common name, organisations) or, with `hosts`, for a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = self._builder(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), False)
+        builder = self._builder(subject, key, seconds).add_extension(x509.ExtendedKeyUsage([usage]), False)
         if hosts:
             names = [
                 x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)

@@ -91,6 +91,41 @@ async def test_etcd_compacted_while_the_watch_is_down(cluster: Cluster, client: 
         assert follower.updates > updates
 
 
+async def test_etcd_restored_from_an_older_backup(cluster: Cluster, client: Client) -> None:
+    """The server's resourceVersions go backwards: a watch from where we were would be silent, and miss everything."""
+    place = "fault-restored"
+    await client.apply_all(objects.mesh(place))
+    copy = await asyncio.to_thread(cluster.back_up)
+    lost = [objects.service(place, f"lost{i}") for i in range(30)]
+    await client.apply_all([*lost, objects.virtual_service(place, "app0", weight=3)])
+    async with following(cluster.kubeconfig()) as follower:
+        await assert_converges(follower, client)
+        await asyncio.to_thread(cluster.restore, copy)
+        await assert_unharmed(follower, client, lost)
+        assert _weight(follower, place, "app0") == 80
+        await client.apply(objects.virtual_service(place, "app0", weight=4))
+        await assert_unharmed(follower, client, lost)
+
+
+async def test_same_name_with_another_uid_while_the_watch_is_down(cluster: Cluster, client: Client) -> None:
+    """The new object is wrong: the good version of the one that was deleted is not its own."""
+    place = "fault-uid"
+    await client.apply_all(objects.mesh(place))
+    async with tcp_proxy(cluster) as (proxy, kubeconfig), following(kubeconfig) as follower:
+        proxy.is_refusing = True
+        proxy.cut_all()
+        await client.delete(objects.virtual_service(place, "app0"))
+        bad = objects.virtual_service(place, "app0")
+        bad["spec"]["http"] = [{"timeout": "5s"}]
+        await asyncio.sleep(1.1)  # the server writes ages in whole seconds
+        await client.apply(bad)
+        proxy.is_refusing = False
+        await wait_until(lambda: follower.get("VirtualService", place, "app0") is None, "its end")
+        await wait_until(lambda: "spec.http[0]" in {p.field for p in follower.problems}, "the problem")
+        await client.apply(objects.virtual_service(place, "app0", weight=5))
+        await assert_unharmed(follower, client, [bad])
+
+
 async def test_watch_cut_mid_event(cluster: Cluster, client: Client) -> None:
     place = "fault-cut"
     await client.apply_all(objects.mesh(place))
@@ -113,7 +148,7 @@ async def test_watch_cut_mid_event(cluster: Cluster, client: Client) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_requests_refused_with(status: int, cluster: Cluster, client: Client) -> None:
+async def test_429_and_500_answers(status: int, cluster: Cluster, client: Client) -> None:
     place = f"fault-{status}"
     await client.apply_all(objects.mesh(place))
     async with http_proxy(cluster) as (proxy, kubeconfig):

@@ -1,6 +1,8 @@
 """Following a real API server when nothing is wrong: every kind, every change, namespaces, definitions, selectors."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -9,9 +11,9 @@ from e2e.kube import objects
 from e2e.kube.client import Client
 from e2e.kube.cluster import Cluster
 from e2e.kube.crds import custom_kinds, definition
-from e2e.kube.following import FAST, assert_converges, following, wait_until
+from e2e.kube.following import FAST, Follower, assert_converges, compiled, following, proxies_of, wait_until
 from pypilot.kinds import KINDS
-from pypilot.kinds.base import Ref
+from pypilot.kinds.base import Kind, Ref
 from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.sources.kubernetes.source import KubernetesSource
 
@@ -64,7 +66,7 @@ async def test_only_the_config_map_keys_that_are_read_are_kept(cluster: Cluster,
         await wait_until(lambda: follower.get("ConfigMap", place, "big") is not None, "the key")
 
 
-async def test_only_the_given_namespaces_are_read(cluster: Cluster, client: Client) -> None:
+async def test_namespace_scoped_mode_reads_only_the_given_namespaces(cluster: Cluster, client: Client) -> None:
     await client.apply_all([*objects.mesh("scoped-a", 1), *objects.mesh("scoped-b", 1), *objects.mesh("scoped-c", 1)])
     await client.apply_all([objects.namespace("istio-system"), objects.gateway("istio-system", "root")])
     options = {"namespaces": ("scoped-a", "scoped-b")}
@@ -78,7 +80,7 @@ async def test_only_the_given_namespaces_are_read(cluster: Cluster, client: Clie
         assert follower.get("Service", "scoped-c", "unseen") is None
 
 
-async def test_roles_are_enough_where_namespaces_are_given(cluster: Cluster, client: Client) -> None:
+async def test_namespace_scoped_mode_needs_roles_only(cluster: Cluster, client: Client) -> None:
     rules = [
         {
             "apiGroups": sorted({k.group for k in KINDS}),
@@ -147,32 +149,62 @@ async def test_discovery_selectors_are_live(cluster: Cluster, client: Client) ->
         await client.delete(config)
 
 
-async def test_a_kind_is_watched_as_soon_as_it_is_served_and_in_other_versions(
-    cluster: Cluster, client: Client
-) -> None:
-    kind = next(k for k in custom_kinds() if k.name == "ServiceEntry")
+@asynccontextmanager
+async def undefined(client: Client, kind: Kind) -> AsyncIterator[None]:
+    """Without the definition of a kind; tests that follow get it back."""
+    await client.delete(definition(kind))
+    await client.wait_gone(definition(kind))
+    yield
+    if f"{kind.plural}.{kind.group}" in await client.definitions():
+        await client.delete(definition(kind))
+        await client.wait_gone(definition(kind))
+
+
+SERVICE_ENTRY = next(k for k in custom_kinds() if k.name == "ServiceEntry")
+
+
+async def test_a_kind_that_appears_later_is_watched_as_soon_as_it_is_served(cluster: Cluster, client: Client) -> None:
     place = "watch-late"
-    await client.apply_all([objects.namespace(place)])
-    crd = definition(kind)
-    for data in await client.all_of(kind):
-        await client.delete(data)
-    await client.delete(crd)
-    await client.wait_gone(crd)
-    async with following(cluster.kubeconfig()) as follower:
+    await client.apply_all(d for d in objects.mesh(place) if d["kind"] != "ServiceEntry")
+    async with undefined(client, SERVICE_ENTRY), following(cluster.kubeconfig()) as follower:
         assert follower.kind("ServiceEntry").state == "not served"
-        old = definition(kind, ["v1alpha3"])
-        await client.apply_all([old])
-        entry = {**objects.service_entry(place, "ext"), "apiVersion": f"{kind.group}/v1alpha3"}
-        await client.apply(entry)
+        await client.apply_all([definition(SERVICE_ENTRY)])
+        await client.apply(objects.service_entry(place, "ext"))
         await wait_until(lambda: follower.get("ServiceEntry", place, "ext") is not None, "the object")
-        assert follower.kind("ServiceEntry").version == "v1alpha3"
-        # An upgrade: a newer version is served beside it, and is the one that is read from then on.
-        await client.apply_all([definition(kind, ["v1alpha3", "v1"])])
-        await wait_until(lambda: follower.kind("ServiceEntry").version == "v1", "the new version")
         await assert_converges(follower, client)
         assert not follower.removed
-    await client.delete(crd)
-    await client.wait_gone(crd)
+
+
+async def test_crd_upgraded_to_another_served_version(cluster: Cluster, client: Client) -> None:
+    """v1alpha3, then v1beta1 beside it, then v1 beside that and v1alpha3 no longer: nothing ever goes away."""
+    place = "watch-upgrade"
+    await client.apply_all(d for d in objects.mesh(place) if d["kind"] != "ServiceEntry")
+    async with undefined(client, SERVICE_ENTRY):
+        await client.apply_all([definition(SERVICE_ENTRY, ["v1alpha3"])])
+        entry = {**objects.service_entry(place, "ext"), "apiVersion": f"{SERVICE_ENTRY.group}/v1alpha3"}
+        await client.apply(entry)
+        async with following(cluster.kubeconfig()) as follower:
+            assert follower.kind("ServiceEntry").version == "v1alpha3"
+            before = wire_bytes(follower)
+            for versions in (["v1alpha3", "v1beta1"], ["v1alpha3", "v1beta1", "v1"]):
+                await client.apply_all([definition(SERVICE_ENTRY, versions)])
+                await wait_until(lambda v=versions[-1]: follower.kind("ServiceEntry").version == v, versions[-1])
+                await assert_converges(follower, client)
+            upgraded = definition(SERVICE_ENTRY, ["v1alpha3", "v1beta1", "v1"])
+            upgraded["spec"]["versions"][0]["served"] = False
+            await client.apply_all([upgraded])
+            await client.apply(objects.service_entry(place, "more"))
+            await wait_until(lambda: follower.get("ServiceEntry", place, "more") is not None, "another")
+            await client.delete(objects.service_entry(place, "more"))
+            await wait_until(lambda: follower.get("ServiceEntry", place, "more") is None, "its end")
+            await assert_converges(follower, client)
+            assert follower.removed == [Ref("ServiceEntry", place, "more")]
+            assert not follower.emptied
+            assert wire_bytes(follower) == before
+
+
+def wire_bytes(follower: Follower) -> list[dict[str, dict[str, bytes]]]:
+    return [compiled(follower.engine, proxy) for proxy in proxies_of(follower.world)]
 
 
 async def test_slices_made_by_the_real_controllers_are_followed(cluster: Cluster, client: Client) -> None:
@@ -181,7 +213,7 @@ async def test_slices_made_by_the_real_controllers_are_followed(cluster: Cluster
     place = "watch-controllers"
     cluster.start_controller_manager()
     try:
-        await client.apply_all([objects.namespace(place), objects.service(place, "web")])
+        await client.apply_all([objects.namespace(place), objects.node("node-a", "z1"), objects.service(place, "web")])
         async with following(cluster.kubeconfig()) as follower:
             await client.apply(objects.pod(place, "web-0", "web", "10.129.0.1"))
             service = next(k for k in follower.world.tables["services"] if k.namespace == place)  # type: ignore[attr-defined]

@@ -175,7 +175,11 @@ class KubernetesConnection:
     ) -> aiohttp.ClientResponse:
         # Compressed answers cost both sides more time than they save between machines of one network.
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "pypilot"}
-        for setting in (await client.configuration.auth_settings()).values():
+        try:
+            settings = await client.configuration.auth_settings()
+        except Exception as error:  # it reads the token file again, now and then
+            raise CredentialsError(f"the token cannot be read: {error}") from error
+        for setting in settings.values():
             sent[setting["key"]] = setting["value"]
         try:
             response: aiohttp.ClientResponse = await client.transport.request(

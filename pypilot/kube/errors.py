@@ -9,6 +9,7 @@ class ApiError(Exception):
     def __init__(self, status: int, reason: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {reason}")
         self.status = status
+        self.reason = reason
         self.retry_after = retry_after
         """Seconds that the server asks to wait."""
 

@@ -1,10 +1,11 @@
 """The aggregated discovery service on grpc.aio: ports, admission, and the set of connections.
 
-Responses are bytes already, so the serialiser is the identity. Admission reads the node of the first request (XDS-002)
-and, on the TLS port, holds it against the peer's identity (XAUTH-002, XAUTH-003). What is sent is the session's
-business, what exists the catalog's.
+Responses are bytes already, so the serialiser is the identity. On the TLS port a peer proves its identity before it is
+listened to (XAUTH-002); the node of the first request (XDS-002) is then held against it (XAUTH-003). What is sent is
+the session's business, what exists the catalog's.
 """
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,20 +21,21 @@ from pypilot.xds.auth import (
     Authenticator,
     CertificateAuthenticator,
     DeniedError,
+    Identity,
     Peer,
-    TlsFiles,
     authenticate,
     authorize,
-    server_credentials,
 )
 from pypilot.xds.catalog import Catalog
 from pypilot.xds.connection import Caller, Connection, Form, decode
 from pypilot.xds.delta import DeltaSession
+from pypilot.xds.front import TlsFront, Verified
 from pypilot.xds.identity import read_node
 from pypilot.xds.session import ProtocolError
 from pypilot.xds.shared import Shared
 from pypilot.xds.sotw import SotwSession
 from pypilot.xds.status import ConnectionStatus, Metrics, NoMetrics, Statistics
+from pypilot.xds.tls import TlsContexts, TlsSource
 from pypilot.xds.writing import WriteTurns
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -94,12 +96,11 @@ class _Call:
         await self._context.write(message)
 
 
-def _peer(context: Any) -> Peer:
-    facts = context.auth_context()
+def _peer(context: Any, verified: Verified | None) -> Peer:
     return Peer(
-        address=context.peer(),
-        secure=b"ssl" in facts.get("transport_security_type", ()),
-        certificate=next(iter(facts.get("x509_pem_cert", ())), b""),
+        address=verified.address if verified else context.peer(),
+        secure=verified is not None,
+        certificate=verified.certificate if verified else b"",
         metadata={key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)},
     )
 
@@ -128,40 +129,66 @@ class XdsServer:
         self._turns = WriteTurns(
             self._options.max_streams_writing, self._options.max_bytes_in_flight, self._options.write_patience
         )
-        self._grpc: Any = None
+        self._servers: list[Any] = []
+        self._front: TlsFront | None = None
         self._draining = False
         self.plaintext_port: int | None = None
         self.secure_port: int | None = None
 
     async def start(
-        self, plaintext: str | None = None, *, secure: str | None = None, tls: TlsFiles | None = None
+        self, plaintext: str | None = None, *, secure: str | None = None, tls: TlsSource | None = None
     ) -> None:
         """Listen. Addresses are `HOST:PORT`; port 0 takes a free one, see `plaintext_port` and `secure_port`.
 
         Raises:
-            ValueError: a secure address without `tls`, or bad certificate files.
-            OSError: a certificate file cannot be read.
+            ValueError: a secure address without `tls`, or bad certificates.
+            OSError: an address cannot be listened on, or a certificate file cannot be read.
             RuntimeError: an address cannot be listened on.
         """
-        server = grpc.aio.server(options=self._options.grpc_options())
-        server.add_generic_rpc_handlers((self._handler(),))
-        if plaintext:
-            self.plaintext_port = server.add_insecure_port(plaintext)
-        if secure:
-            if tls is None:
-                raise ValueError("a secure address needs certificate files")
-            self.secure_port = server.add_secure_port(secure, server_credentials(tls))
-        await server.start()
-        self._grpc = server
+        if secure and tls is None:
+            raise ValueError("a secure address needs certificate files")
+        try:
+            if plaintext:
+                self.plaintext_port = await self._listen(plaintext, lambda _: None)
+            if secure and tls is not None:
+                await self._listen_secure(secure, TlsContexts(tls))
+        except BaseException:
+            await self.stop(0)
+            raise
         self._log.info("xds.listening", plaintext_port=self.plaintext_port, secure_port=self.secure_port)
+
+    async def _listen(self, address: str, admit: Callable[[str], Verified | None]) -> int:
+        server = grpc.aio.server(options=self._options.grpc_options())
+        server.add_generic_rpc_handlers((self._handler(admit),))
+        port: int = server.add_insecure_port(address)
+        await server.start()
+        self._servers.append(server)
+        return port
+
+    async def _listen_secure(self, address: str, contexts: TlsContexts) -> None:
+        """A front for TLS, and behind it a listener of its own that serves nobody else."""
+
+        def admit(peer: str) -> Verified:
+            if front is None or (verified := front.who(peer)) is None:
+                raise DeniedError("UNAUTHENTICATED", "this is not the port to connect to")
+            return verified
+
+        front: TlsFront | None = None
+        port = await self._listen("127.0.0.1:0", admit)
+        front = TlsFront(contexts, ("127.0.0.1", port))
+        self.secure_port = front.listen(address)
+        self._front = front
 
     async def stop(self, grace: float = 5.0) -> None:
         """Refuse new streams, end the present ones after the message they are at, cut what is left after `grace`."""
         self._draining = True
         for connection in tuple(self._connections.values()):
             connection.close()
-        if self._grpc is not None:
-            await self._grpc.stop(grace)
+        if self._front is not None:
+            self._front.refuse()
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        if self._front is not None:
+            await self._front.close()
 
     def connections(self) -> tuple[ConnectionStatus, ...]:
         """Every connected proxy, in the order they came."""
@@ -176,12 +203,12 @@ class XdsServer:
             diffs_made=self._shared.diffs_made,
         )
 
-    def _handler(self) -> Any:
+    def _handler(self, admit: Callable[[str], Verified | None]) -> Any:
         async def sotw(_: Any, context: Any) -> None:
-            await self._serve(context, DiscoveryRequest)
+            await self._serve(context, DiscoveryRequest, admit)
 
         async def delta(_: Any, context: Any) -> None:
-            await self._serve(context, DeltaDiscoveryRequest)
+            await self._serve(context, DeltaDiscoveryRequest, admit)
 
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -191,39 +218,41 @@ class XdsServer:
             },
         )
 
-    async def _serve(self, context: Any, form: Form) -> None:
+    async def _serve(self, context: Any, form: Form, admit: Callable[[str], Verified | None]) -> None:
         if self._draining:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        address = context.peer()
         try:
-            connection = await self._connect(context, form)
+            peer = _peer(context, admit(address))
+            address = peer.address
+            connection = await self._connect(context, form, peer)
             if connection is not None:
                 await self._run(connection)
         except (NodeError, ProtocolError) as error:
-            self._log.warning("xds.refused", peer=context.peer(), reason=str(error))
+            self._log.warning("xds.refused", peer=address, reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except DeniedError as error:
-            self._log.warning("xds.denied", peer=context.peer(), reason=str(error))
+            self._log.warning("xds.denied", peer=address, reason=str(error))
             await context.abort(grpc.StatusCode[error.code], str(error))
 
-    async def _connect(self, context: Any, form: Form) -> Connection | None:
+    async def _connect(self, context: Any, form: Form, peer: Peer) -> Connection | None:
         """Admit the client by its first request. Nothing here outlives that: the node of a real Envoy is 100 kB."""
+        identity = await authenticate(peer, self._authenticators) if peer.secure else None
         call = _Call(context)
         raw = await call.read()
         if raw is None:
             return None
         first = decode(form, raw)
-        caller = await self._admit(context, first)
+        caller = self._admit(peer, identity, first)
         session = SotwSession(self._shared) if form is DiscoveryRequest else DeltaSession(self._shared)
         return Connection(caller, session, call, first, self._catalog, self._turns, self._shared, self._metrics)
 
-    async def _admit(self, context: Any, first: DiscoveryRequest | DeltaDiscoveryRequest) -> Caller:
+    def _admit(self, peer: Peer, identity: Identity | None, first: DiscoveryRequest | DeltaDiscoveryRequest) -> Caller:
         if not first.HasField("node"):
             raise ProtocolError("the first request on a stream must carry a node")
         proxy = read_node(first.node, self._shared)
-        peer = _peer(context)
         number = next(self._numbers)
-        if peer.secure:
-            identity = await authenticate(peer, self._authenticators)
+        if identity is not None:
             proxy, secrets, proven = authorize(identity, proxy), True, str(identity)
         else:
             rule = self._options.plaintext_secrets

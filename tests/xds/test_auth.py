@@ -1,6 +1,7 @@
 """Who may connect: XAUTH-001..003, XAUTH-005, SDS-003."""
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -13,11 +14,11 @@ from pypilot.xds.auth import (
     DeniedError,
     Identity,
     Peer,
-    TlsFiles,
     authenticate,
     authorize,
 )
 from pypilot.xds.server import XdsOptions, XdsServer
+from pypilot.xds.tls import TlsFiles
 from tests.xds.certificates import Authority
 from tests.xds.harness import HandCatalog, channel, node_id, stream
 
@@ -38,12 +39,6 @@ def authority():
     [
         ([APP], Identity("cluster.local", "shop", "seller")),
         (["spiffe://td/ns/a/sa/b"], Identity("td", "a", "b")),
-        ([], None),
-        (["https://example.com"], None),
-        (["spiffe://td/ns/a"], None),
-        (["spiffe://td/ns/a/sa/b/c"], None),
-        (["spiffe:///ns/a/sa/b"], None),
-        ([APP, "spiffe://td/ns/a/sa/b"], None),
     ],
 )
 async def test_certificate_identity(authority, uris, identity):
@@ -51,13 +46,66 @@ async def test_certificate_identity(authority, uris, identity):
     assert await CertificateAuthenticator().authenticate(peer) == identity
 
 
+@pytest.mark.parametrize(
+    "uris",
+    [
+        [],
+        ["https://example.com"],
+        ["spiffe://td/ns/a"],
+        ["spiffe://td/ns/a/sa/b/c"],
+        ["spiffe:///ns/a/sa/b"],
+        [APP, "spiffe://td/ns/a/sa/b"],
+    ],
+)
+async def test_a_certificate_without_one_identity_is_denied(authority, uris):
+    peer = Peer("ipv4:10.0.0.1:1", secure=True, certificate=authority.issue(*uris).certificate)
+    with pytest.raises(DeniedError, match="SPIFFE") as error:
+        await CertificateAuthenticator().authenticate(peer)
+    assert error.value.code == "UNAUTHENTICATED"
+
+
+async def test_a_certificate_that_expired_while_the_connection_was_open_is_denied(authority):
+    peer = Peer("ipv4:10.0.0.1:1", secure=True, certificate=authority.issue(APP).certificate)
+    later = CertificateAuthenticator(lambda: datetime.now(UTC) + timedelta(hours=2))
+    with pytest.raises(DeniedError, match="expired"):
+        await later.authenticate(peer)
+
+
 @pytest.mark.parametrize("certificate", [b"", b"nonsense"])
 async def test_no_certificate_is_no_identity(certificate):
     peer = Peer("ipv4:10.0.0.1:1", secure=True, certificate=certificate)
-    assert await CertificateAuthenticator().authenticate(peer) is None
     with pytest.raises(DeniedError) as error:
         await authenticate(peer, [CertificateAuthenticator()])
     assert error.value.code == "UNAUTHENTICATED"
+
+
+async def test_a_bad_credential_gives_way_to_a_good_one_and_never_to_none():
+    class Denies:
+        def __init__(self, code):
+            self.code = code
+
+        async def authenticate(self, peer):
+            raise DeniedError(self.code, f"{self.code} it is")
+
+    class Knows:
+        async def authenticate(self, peer):
+            return Identity("a", "b", "c")
+
+    class Passes:
+        async def authenticate(self, peer):
+            return None
+
+    peer = Peer("unix:", secure=True)
+    assert await authenticate(peer, [Denies("UNAUTHENTICATED"), Knows()]) == Identity("a", "b", "c")
+    for others, code in (
+        ([Denies("UNAUTHENTICATED"), Passes()], "UNAUTHENTICATED"),
+        ([Passes()], "UNAUTHENTICATED"),
+        ([], "UNAUTHENTICATED"),
+        ([Denies("UNAUTHENTICATED"), Denies("UNAVAILABLE")], "UNAVAILABLE"),
+    ):
+        with pytest.raises(DeniedError) as error:
+            await authenticate(peer, others)
+        assert error.value.code == code
 
 
 async def test_the_first_authenticator_that_knows_the_peer_wins():
@@ -183,11 +231,14 @@ async def test_without_client_ca_nobody_is_authenticated(files, authority):
             assert got is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_with_client_ca_the_handshake_needs_a_certificate_that_it_signed(files, authority):
+async def test_with_client_ca_a_certificate_may_be_left_out_but_must_be_good(files, authority):
     async with secured(files) as server:
-        for pair in (None, Authority("somebody else").issue(APP)):
+        for pair, code in (
+            (None, grpc.StatusCode.UNAUTHENTICATED),
+            (Authority("somebody else").issue(APP), grpc.StatusCode.UNAVAILABLE),  # the handshake fails
+        ):
             got, connections = await asked(server, authority, pair, node_id("app", "shop"))
-            assert got is grpc.StatusCode.UNAVAILABLE
+            assert got is code
             assert connections == ()
 
 

@@ -4,7 +4,7 @@ Objects go straight into the structs of their kind: managedFields, container spe
 is skipped, not kept. What pypilot never reads of the rest is cut off here too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,6 +26,10 @@ class Item:
     """What of it can be used."""
     is_clean: bool
     findings: tuple[Finding, ...] = ()
+    created: str = ""
+    """Its creationTimestamp, also where there is no object."""
+    is_new: bool = False
+    """True if the server says that it was just created: what had its name before was another object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Batch:
 class _Meta(msgspec.Struct):
     name: str = ""
     namespace: str = ""
+    created: str | None = msgspec.field(name="creationTimestamp", default=None)
     resource_version: str = msgspec.field(name="resourceVersion", default="")
 
 
@@ -96,15 +101,15 @@ class ObjectDecoder:
         """
         try:
             page = _LIST.decode(body)
-            items = dict(self._items(page.items or ()))
+            items = dict(self._items(page.items or []))
         except msgspec.DecodeError as error:
             raise BrokenStreamError(f"not a list: {error}") from error
         return Page(items, page.metadata.resource_version, page.metadata.next)
 
-    def _items(self, raws: "list[msgspec.Raw] | tuple[()]") -> Iterator[tuple[Key, Item]]:
+    def _items(self, raws: Iterable[msgspec.Raw]) -> Iterator[tuple[Key, Item]]:
         for raw in raws:
             meta = _ENVELOPE.decode(raw).metadata
-            item = self.item(raw)
+            item = self._item(raw, meta, is_new=False)
             if item is not None:
                 yield (meta.namespace, meta.name), item
 
@@ -128,23 +133,22 @@ class ObjectDecoder:
             raise BrokenStreamError(f"not a watch event: {error}") from error
         key = (meta.namespace, meta.name)
         if event.type in ("ADDED", "MODIFIED"):
-            batch.changes[key] = self.item(event.object)
+            batch.changes[key] = self._item(event.object, meta, is_new=event.type == "ADDED")
         elif event.type == "DELETED":
             batch.changes[key] = None
         batch.version = meta.resource_version or batch.version
 
-    def item(self, raw: msgspec.Raw) -> Item | None:
+    def _item(self, raw: msgspec.Raw, meta: _Meta, *, is_new: bool) -> Item | None:
         """Read one object; None if it holds nothing that pypilot could need."""
+        created = meta.created or ""
         try:
             parsed = decode_object(self.kind, raw)
-        except msgspec.DecodeError:
-            raise
-        except Exception as error:  # a check of ours that fails must not cost the other objects
-            return Item(None, False, (Finding("", f"cannot be read: {type(error).__name__}"),))
+        except Exception as error:  # text that is not UTF-8, or a check of ours that fails: it costs this object alone
+            return Item(None, False, (Finding("", f"cannot be read: {type(error).__name__}"),), created, is_new)
         obj = parsed.object
         if obj is not None:
             # The object is not shared with anyone yet, so it is still ours to complete.
             msgspec.structs.force_setattr(obj, "api_version", self._api_version)
             if not self._slimmer.slim(obj):
                 return None
-        return Item(obj, parsed.clean, parsed.findings)
+        return Item(obj, parsed.clean, parsed.findings, created, is_new)

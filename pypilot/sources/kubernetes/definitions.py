@@ -39,6 +39,8 @@ class DefinitionWatch:
 
     def __init__(self, connection: Connection, kinds: Sequence[Kind], pace: Pace, changed: Callable[[], None]) -> None:
         self._names = {f"{kind.plural}.{kind.group}": kind for kind in kinds if kind.group}
+        self.settled = asyncio.Event()
+        """Set once the definitions were read, or cannot be read."""
         self._changed = changed
         self._seen: set[Kind] = set()
         resource = Resource(KIND, "v1", metadata_only=True)
@@ -56,8 +58,8 @@ class DefinitionWatch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def expects(self, served: Served) -> bool:
-        """True if there is a definition of a kind that is not served yet."""
-        return any(kind not in served for kind in self._defined())
+        """True if there is a definition of a kind that is not served yet, as far as is known."""
+        return not self._defined() <= served.versions.keys() | served.strange
 
     def is_defined(self, kind: Kind) -> bool | None:
         """Whether a kind that was defined still is; None where that cannot be told, as of built-in kinds."""
@@ -68,6 +70,7 @@ class DefinitionWatch:
         return {self._names[name] for name in names if name in self._names}
 
     def _take(self, changes: Changes) -> None:
+        self.settled.set()
         self._seen |= self._defined()
         if any(ref.name in self._names for ref in changes):
             self._changed()

@@ -5,7 +5,7 @@ kind is gone: it raises.
 """
 
 from collections.abc import Collection, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,8 +17,15 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 JSON = "application/json"
 
 T = TypeVar("T")
-Served = Mapping[Kind, str]
-"""The version in which each kind is to be read; kinds that are not served are absent."""
+
+
+class Served(NamedTuple):
+    """What a server serves of the kinds that it was asked for."""
+
+    versions: Mapping[Kind, str]
+    """In which version each is to be read; kinds that are not served are absent."""
+    strange: frozenset[Kind] = frozenset()
+    """Those that are known to be served, but in no version that pypilot reads."""
 
 
 class _Resource(msgspec.Struct):
@@ -67,13 +74,31 @@ async def discover(connection: Connection, kinds: Collection[Kind], seconds: flo
             versions = {(kind.group, version) for kind in kinds if kind.group for version in kind.versions}
             for group, version in sorted(versions):
                 found |= await _ask_version(connection, group, version, seconds)
-    served = {}
+    chosen = {}
     for kind in kinds:
         for version in kind.versions:
             if (kind.group, version, kind.plural) in found:
-                served[kind] = version
+                chosen[kind] = version
                 break
-    return served
+    names = {(group, plural) for group, _, plural in found}
+    return Served(chosen, frozenset(k for k in kinds if k not in chosen and (k.group, k.plural) in names))
+
+
+async def has_started(connection: Connection, seconds: float) -> bool:
+    """False if the server says that it is still starting: then it may not list yet all that it will serve.
+
+    Raises:
+        ApiError, UnreachableError, CredentialsError: it cannot be told.
+    """
+    try:
+        await connection.get("/readyz", {}, "*/*", seconds)
+    except ApiError as error:
+        if error.status < 500 and error.status != 429:
+            return True  # it does not say
+        if error.status == 500:
+            return False
+        raise
+    return True
 
 
 def _read_aggregated(answer: _Groups, groups: Collection[str]) -> set[tuple[str, str, str]]:

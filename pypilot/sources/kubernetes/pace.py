@@ -16,7 +16,8 @@ class Pace:
     watch: float = 300.0
     """After this long, up to twice that, the server ends a watch; spread, so that not all come back at once."""
     silence: float = 100.0
-    """A watch without event or bookmark for so long is stuck: bookmarks come every minute."""
+    """A watch without event or bookmark for so long may be stuck: the server is asked where it is, and watched again.
+    Bookmarks come every minute, but of an idle kind only as often as etcd tells its own progress."""
     first_retry: float = 0.2
     longest_retry: float = 20.0
     discovery: float = 30.0

@@ -2,6 +2,9 @@
 
 A fault costs time, never objects: nothing is taken away because of an error, only because a complete new list does not
 have it. The state lives in a `KindStore`; changes are handed to a callback as they are found.
+
+A watch may be silent because nothing happens, because the connection is dead, or because the server was put back to an
+older state and has not come to our resourceVersion yet. So after every break and every silence it is asked where it is.
 """
 
 import asyncio
@@ -77,7 +80,7 @@ class Reflector:
         changed: Callable[[Changes], None],
         missing: Callable[[], None] = lambda: None,
     ) -> None:
-        """`changed` is told of every change, and with no changes when `progress` did; `missing` after a 404."""
+        """`changed` is told of every change, without any when problems or `progress` changed; `missing` after a 404."""
         self.resource = resource
         self.store = KindStore(resource.kind, origin)
         self.synced = asyncio.Event()
@@ -93,6 +96,8 @@ class Reflector:
         self._backoff = Backoff(self._pace)
         self._expiries = Backoff(self._pace)
         self._is_paged = True
+        self._is_doubtful = False
+        """True if the server may have gone back since it was last heard of."""
         self._version = ""
         self._lists = self._watches = 0
         self._error = ""
@@ -130,6 +135,8 @@ class Reflector:
         """Never ends by itself."""
         while True:
             try:
+                if self._version and self._is_doubtful:
+                    await self._check()
                 if not self._version:
                     await self._list()
                 await self._watch()
@@ -141,10 +148,10 @@ class Reflector:
                     await self._pace.sleep(delay)
             except FAILURES as error:
                 status = error.status if isinstance(error, ApiError) else 0
-                if status in (404, 410):
-                    self._version = ""
                 self._is_paged = status != 410  # pages that outlive their list: the next time all at once
+                self._is_doubtful = self._is_doubtful or isinstance(error, UnreachableError)
                 if status == 404:
+                    self._version = ""
                     self._missing()
                 await self._wait(error)
             except Exception as error:  # a defect of ours: the other kinds go on, and this one tries again
@@ -190,11 +197,12 @@ class Reflector:
             raise BrokenStreamError("a list without resourceVersion")
         self._version = page.version
         self._lists += 1
+        self._is_doubtful = False
         changes = self.store.replace(items)
         self._succeeded()
         is_first = not self.synced.is_set()
         self.synced.set()
-        if changes or is_first:
+        if changes or is_first or self.store.has_new_problems:
             self._changed(changes)
 
     async def _page(self, parameters: Mapping[str, str]) -> Page:
@@ -208,6 +216,17 @@ class Reflector:
 
     # -- watch --------------------------------------------------------------------------------------------------------
 
+    async def _check(self) -> None:
+        """Ask where the server is.
+
+        Raises:
+            ExpiredError: before the place from which we would go on (etcd was restored from a backup).
+        """
+        now = (await self._page(self._parameters(limit="1"))).version
+        if now.isdecimal() and self._version.isdecimal() and int(now) < int(self._version):
+            raise ExpiredError(f"the server has gone back from {self._version} to {now}")
+        self._is_doubtful = False
+
     async def _watch(self) -> None:
         """One watch request, until it ends; returns if it did some good."""
         parameters = self._parameters(
@@ -219,21 +238,25 @@ class Reflector:
         begun = self._pace.clock()
         events = 0
         accept = _METADATA.format("") if self.resource.metadata_only else _JSON
-        async with self._connection.stream(self.resource.path, parameters, accept, self._pace.silence) as chunks:
-            self._watches += 1
-            rest = b""
-            # Nothing may happen for a minute, so that it holds must do as a proof that it works.
-            proof = asyncio.get_running_loop().call_later(_GOOD_WATCH_SECONDS, self._succeeded)
-            try:
-                async for chunk in chunks:
-                    lines = (rest + chunk).split(b"\n")
-                    rest = lines.pop()  # an event that was cut in the middle never counts
-                    for start in range(0, len(lines), _EVENTS_AT_ONCE):
-                        self._take(lines[start : start + _EVENTS_AT_ONCE])
-                        await asyncio.sleep(0)
-                    events += len(lines)
-            finally:
-                proof.cancel()
+        try:
+            async with self._connection.stream(self.resource.path, parameters, accept, self._pace.silence) as chunks:
+                self._watches += 1
+                # Nothing may happen for a minute, so that it holds must do as a proof that it works.
+                proof = asyncio.get_running_loop().call_later(_GOOD_WATCH_SECONDS, self._succeeded)
+                try:
+                    text = _Lines()
+                    async for chunk in chunks:
+                        lines = text.feed(chunk)
+                        for start in range(0, len(lines), _EVENTS_AT_ONCE):
+                            self._take(lines[start : start + _EVENTS_AT_ONCE])
+                            await asyncio.sleep(0)
+                        events += len(lines)
+                finally:
+                    proof.cancel()
+        except ApiError as error:
+            if error.status == 410:
+                raise ExpiredError(error.reason) from error
+            raise
         if not events and self._pace.clock() - begun < _GOOD_WATCH_SECONDS:
             raise BrokenStreamError("the watch ended at once")
 
@@ -250,5 +273,22 @@ class Reflector:
                 self._expiries.succeeded()
                 changes = self.store.update(batch.changes)
                 self._version = batch.version
-                if changes:
+                if changes or self.store.has_new_problems:
                     self._changed(changes)
+
+
+class _Lines:
+    """Chunks to lines. What was cut in the middle never counts."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []  # of one line: joined once, however many chunks a large object takes
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that this chunk completes."""
+        first, *rest = chunk.split(b"\n")
+        self._pieces.append(first)
+        if not rest:
+            return []
+        *lines, last = (b"".join(self._pieces), *rest)
+        self._pieces = [last]
+        return lines

@@ -28,13 +28,13 @@ class Slimmer:
 
     def __init__(self) -> None:
         self._shared: dict[Any, Any] = {}
+        self._texts: dict[int, dict[str, str]] = {}
 
     def slim(self, obj: Object) -> bool:
         """Cut and share in place; False if nothing of use is left."""
         meta = obj.metadata
         _set(meta, "namespace", intern(meta.namespace))
-        for key, value in meta.labels.items():
-            meta.labels[key] = intern(value)
+        _set(meta, "creation_timestamp", intern(meta.creation_timestamp))
         for key in _UNREAD.intersection(meta.annotations):
             del meta.annotations[key]
         if meta.owner_references:
@@ -44,8 +44,9 @@ class Slimmer:
         elif isinstance(obj, ConfigMap):
             for key in obj.data.keys() - CONFIG_MAP_KEYS:
                 del obj.data[key]
-            return bool(obj.data)
-        return True
+        _set(meta, "labels", self._share_texts(meta.labels))
+        _set(meta, "annotations", self._share_texts(meta.annotations))
+        return not isinstance(obj, ConfigMap) or bool(obj.data)
 
     def _slim_pod(self, pod: Pod) -> None:
         annotations = pod.metadata.annotations
@@ -57,8 +58,22 @@ class Slimmer:
         _set(spec, "service_account_name", intern(spec.service_account_name))
         _set(status, "phase", intern(status.phase))
         _set(status, "host_ip", intern(status.host_ip))
+        for ip in status.pod_ips:
+            if ip.ip == status.pod_ip:
+                _set(ip, "ip", status.pod_ip)
         conditions = tuple(c for c in status.conditions if c.type == _READ_CONDITION)
         _set(status, "conditions", self._share(conditions))
+
+    def _share_texts(self, texts: dict[str, str]) -> dict[str, str]:
+        """Pods of one template have equal labels. Nobody changes what was decoded, so they can have the same ones."""
+        key = hash(tuple(texts.items()))  # the items themselves would weigh more than what is saved
+        found = self._texts.get(key)
+        if found == texts:
+            return found
+        if len(self._texts) >= _SHARED_AT_MOST:
+            self._texts.clear()
+        made = self._texts[key] = {intern(key): intern(value) for key, value in texts.items()}
+        return made
 
     def _share(self, part: Any) -> Any:
         if len(self._shared) >= _SHARED_AT_MOST:

@@ -5,7 +5,7 @@ objects are taken away only when it is certain that it is no longer served. Ever
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from pypilot.kinds.base import Kind, Object, Origin, Ref
 from pypilot.kube.connection import Connection
 from pypilot.kube.errors import FAILURES, ApiError, UnreachableError
 from pypilot.sources.kubernetes.definitions import DefinitionWatch
-from pypilot.sources.kubernetes.discovery import Served, discover
+from pypilot.sources.kubernetes.discovery import Served, discover, has_started
 from pypilot.sources.kubernetes.pace import Backoff, Pace
 from pypilot.sources.kubernetes.plan import Plan
 from pypilot.sources.kubernetes.reflector import Reflector
@@ -27,6 +27,9 @@ from pypilot.world.delta import Delta, Problem
 
 _CONFIRM_SECONDS = 10.0
 """Where CustomResourceDefinitions cannot be read: a kind must be missing for so long before its objects go."""
+_STARTING_SECONDS = 10.0
+"""For so long the first state waits for a server that says that it is starting, or that defines what it does not serve:
+some do so for ever."""
 
 
 class KubernetesSource:
@@ -57,6 +60,9 @@ class KubernetesSource:
         self._look = asyncio.Event()
         self._is_complete = asyncio.Event()
         self._discovered = False
+        self._starting_since: float | None = None
+        """Since when it is known that the server does not serve everything yet."""
+        self._is_all_served = False
         self._discovery_error = ""
         self._supervisor: asyncio.Task[None] | None = None
         self._definitions = DefinitionWatch(connection, self._kinds, self._pace, self._look.set)
@@ -85,12 +91,9 @@ class KubernetesSource:
 
     async def close(self) -> None:
         """Stop watching and end all requests."""
-        tasks = [t for ts in self._tasks.values() for t in ts]
         if self._supervisor is not None:
-            tasks.append(self._supervisor)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await _cancel([self._supervisor])
+        await _cancel([t for ts in self._tasks.values() for t in ts])
         await self._definitions.close()
         await self._connection.close()
 
@@ -112,15 +115,23 @@ class KubernetesSource:
     async def _supervise(self) -> None:
         """Ask what is served, start and stop reflectors accordingly; for ever."""
         backoff = Backoff(self._pace)
-        if not self._plan.is_namespaced:
+        if self._plan.is_namespaced:
+            self._definitions.settled.set()
+        else:
             self._definitions.start()
         core = {kind: kind.versions[0] for kind in self._kinds if not kind.group}
-        self._arrange(core, is_whole=False)  # need not be asked for
+        await self._arrange(core, is_whole=False)  # need not be asked for
         while True:
             self._look.clear()
             try:
+                if not self._is_all_served:
+                    has_begun = await has_started(self._connection, self._pace.request)
+                    await self._definitions.settled.wait()
+                    self._look.clear()
                 served = await discover(self._connection, self._kinds, self._pace.request)
-                self._arrange(served, is_whole=True)
+                if not self._is_all_served:
+                    self._is_all_served = self._has_all(served, has_begun)
+                await self._arrange(served.versions, is_whole=True)
             except FAILURES as error:
                 self._discovery_error = str(error) or type(error).__name__
                 if backoff.failures == 1 and not isinstance(error, UnreachableError):
@@ -132,8 +143,8 @@ class KubernetesSource:
                 delay = backoff.failed()
             else:
                 self._discovery_error = ""
-                self._report_missing(served)
-                if self._definitions.expects(served) or self._absent:
+                self._report_missing(served.versions)
+                if self._definitions.expects(served) or self._absent or not self._is_all_served:
                     delay = backoff.failed()  # about to be served, or just gone: look again soon
                 else:
                     backoff.succeeded()
@@ -143,7 +154,16 @@ class KubernetesSource:
                     await self._look.wait()
             await self._pace.sleep(self._pace.first_retry / 2)  # those who call are many
 
-    def _arrange(self, served: Served, is_whole: bool) -> None:
+    def _has_all(self, served: Served, has_begun: bool) -> bool:
+        """False while a server that has just started does not serve yet all that it will: no state is complete then."""
+        if has_begun and not self._definitions.expects(served):
+            return True
+        now = self._pace.clock()
+        if self._starting_since is None:
+            self._starting_since = now
+        return now - self._starting_since >= _STARTING_SECONDS
+
+    async def _arrange(self, served: Mapping[Kind, str], is_whole: bool) -> None:
         """Start what is newly served, stop what is gone."""
         for kind, version in served.items():
             self._absent.pop(kind, None)
@@ -152,7 +172,7 @@ class KubernetesSource:
                 self._begin(kind, version)
             elif running[0].resource.version != version:
                 self._log.info("kind is served in another version", kind=kind.name, version=version)
-                self._restart(kind, version)
+                await self._restart(kind, version)
         if not is_whole:
             return
         now = self._pace.clock()
@@ -162,7 +182,7 @@ class KubernetesSource:
             # A server that just started may not list yet what it will serve: that alone takes nothing away.
             is_lost = all(r.is_missing for r in self._reflectors[kind]) and now - since >= _CONFIRM_SECONDS
             if is_defined is False or (is_defined is None and is_lost):
-                self._end(kind)
+                await self._end(kind)
         self._discovered = True
         self._check_complete()
 
@@ -177,18 +197,18 @@ class KubernetesSource:
         )
         self._run(kind)
 
-    def _restart(self, kind: Kind, version: str) -> None:
+    async def _restart(self, kind: Kind, version: str) -> None:
         """Another version of the same objects: they stay, and are listed again."""
-        self._stop(kind)
+        await self._stop(kind)
         resources = self._plan.resources(kind, version)
         for reflector, resource in zip(self._reflectors[kind], resources, strict=True):
             reflector.use(resource)
         self._run(kind)
 
-    def _end(self, kind: Kind) -> None:
+    async def _end(self, kind: Kind) -> None:
         self._log.info("kind is no longer served", kind=kind.name)
         self._absent.pop(kind, None)
-        self._stop(kind)
+        await self._stop(kind)
         for reflector in self._reflectors.pop(kind):
             self._take(reflector.store.clear())
 
@@ -197,11 +217,10 @@ class KubernetesSource:
             asyncio.create_task(r.run(), name=f"watch {kind.name}") for r in self._reflectors[kind]
         )
 
-    def _stop(self, kind: Kind) -> None:
-        for task in self._tasks.pop(kind, ()):
-            task.cancel()
+    async def _stop(self, kind: Kind) -> None:
+        await _cancel(self._tasks.pop(kind, ()))
 
-    def _report_missing(self, served: Served) -> None:
+    def _report_missing(self, served: Mapping[Kind, str]) -> None:
         missing = tuple(f"{k.plural}.{k.group}" for k in self._kinds if k not in served and k not in self._reflectors)
         if missing != self._missing:
             self._missing = missing
@@ -233,7 +252,7 @@ class KubernetesSource:
             self._awake.set()
 
     def _check_complete(self) -> None:
-        if self._is_complete.is_set() or not self._discovered:
+        if self._is_complete.is_set() or not (self._discovered and self._is_all_served):
             return
         if all(r.synced.is_set() for rs in self._reflectors.values() for r in rs):
             self._is_complete.set()
@@ -262,3 +281,11 @@ class KubernetesSource:
                     message = f"{kind.plural}{where} cannot be watched: {reflector.lasting_error}"
                     yield Problem(f"{message}; what was known stays in force", code="watch", origin=self._origin)
                 yield from reflector.store.problems()
+
+
+async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    """End tasks, also those that mistake a cancellation for a request that took too long."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1.0)

@@ -24,6 +24,8 @@ class KindStore:
         self._partial: set[Key] = set()
         """Those in force of which something had to be rejected: there is no good version yet."""
         self._problems: dict[Key, tuple[Problem, ...]] = {}
+        self.has_new_problems = False
+        """True if the last `update` or `replace` changed what is wrong."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -40,21 +42,23 @@ class KindStore:
 
     def replace(self, listed: Mapping[Key, Item]) -> Changes:
         """Take a complete list: what is not in it is gone."""
-        changes = self.update(dict.fromkeys((self._objects.keys() | self._problems.keys()) - listed.keys()))
-        changes.update(self.update(listed))
-        return changes
+        gone = (self._objects.keys() | self._problems.keys()) - listed.keys()
+        return self.update({**dict.fromkeys(gone), **listed})
 
     def update(self, items: Mapping[Key, Item | None]) -> Changes:
         """Take new states; None for objects that are gone."""
         changes: Changes = {}
+        self.has_new_problems = False
         for key, item in items.items():
-            before = self._objects.get(key)
+            before, wrong_before = self._objects.get(key), self._problems.get(key)
             now = None if item is None else self._settle(key, item)
             if now is None:
                 self._objects.pop(key, None)
                 self._partial.discard(key)
             if item is None:
                 self._problems.pop(key, None)
+            if self._problems.get(key) != wrong_before:
+                self.has_new_problems = True
             if now is not before:
                 changes[Ref(self.kind.name, *key)] = now
         return changes
@@ -66,7 +70,9 @@ class KindStore:
     def _settle(self, key: Key, item: Item) -> Object | None:
         """The object in force after `item`: itself, its usable part, or the last good version."""
         before = self._objects.get(key)
-        stays = not item.is_clean and before is not None and key not in self._partial
+        # What was deleted and made again is another object: the old one's good version is not its own.
+        is_same = before is not None and not item.is_new and before.metadata.creation_timestamp == item.created
+        stays = not item.is_clean and is_same and key not in self._partial
         if item.findings:
             self._problems[key] = tuple(self._problem(key, item, i, stays) for i in range(len(item.findings)))
         else:

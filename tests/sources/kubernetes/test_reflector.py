@@ -15,6 +15,7 @@ from tests.sources.kubernetes.fakes import (
     Request,
     bookmark,
     event,
+    item,
     kind_named,
     listed,
     not_found,
@@ -43,18 +44,33 @@ class Run:
 
     @property
     def seen(self) -> list[tuple[str, str]]:
-        """Each request: `list` or `watch`, and from which version."""
+        """Each request: `list` or `watch`, and from which version; not those that only ask where the server is."""
         return [
             ("watch", r.parameters["resourceVersion"]) if r.is_watch else ("list", r.parameters.get("continue", ""))
             for r in self.connection.requests
+            if not is_check(r)
         ]
+
+    @property
+    def checks(self) -> int:
+        """How often it was asked where the server is."""
+        return sum(is_check(r) for r in self.connection.requests)
+
+
+def is_check(request: Request) -> bool:
+    return request.parameters.get("limit") == "1"
 
 
 @asynccontextmanager
 async def running(
-    get: Callable[[Request], Reply], watch: Callable[[Request], Iterable[Reply | object]], page: int = 500
+    get: Callable[[Request], Reply],
+    watch: Callable[[Request], Iterable[Reply | object]],
+    page: int = 500,
+    now: str = "1000",
 ) -> AsyncIterator[Run]:
-    clock, connection = Clock(), FakeConnection(get, watch)
+    """`now`: where the server says that it is."""
+    clock = Clock()
+    connection = FakeConnection(lambda r: listed(version=now) if is_check(r) else get(r), watch)
 
     def told(changes: Changes) -> None:
         run.told.append(changes)
@@ -83,10 +99,10 @@ def lists(*bodies: Reply) -> Callable[[Request], Reply]:
 async def test_pages_then_a_watch_from_where_the_list_was() -> None:
     pages = {"": listed(service("a"), version="10", more="t1"), "t1": listed(service("b"), version="10")}
     watch = script([event("ADDED", service("c", version="11")), Hold])
-    async with running(lambda r: pages[r.parameters.get("continue", "")], watch, page=1) as run:
+    async with running(lambda r: pages[r.parameters.get("continue", "")], watch, page=2) as run:
         await until_(lambda: len(run.ports) == 3)
         assert run.seen == [("list", ""), ("list", "t1"), ("watch", "10")]
-        assert all(r.parameters["limit"] == "1" for r in run.connection.requests[:2])
+        assert all(r.parameters["limit"] == "2" for r in run.connection.requests[:2])
         assert run.connection.requests[2].parameters["allowWatchBookmarks"] == "true"
         assert [len(changes) for changes in run.told] == [2, 1]
         assert run.reflector.synced.is_set()
@@ -249,3 +265,83 @@ async def test_another_version_goes_on_from_the_same_objects() -> None:
     assert run.connection.requests[-1].path == "/api/v2/services"
     after = run.reflector.store.objects["default", "a"]
     assert (before.api_version, after.api_version) == ("v1", "v2")
+
+
+async def test_a_server_that_has_gone_back_is_listed_again() -> None:
+    """etcd was restored: a watch from where we were would be silent until the server gets there again."""
+    bodies = lists(listed(service("a"), service("b"), version="500"), listed(service("a"), version="80"))
+    watch = script([bookmark("510"), UnreachableError("no answer in time")], [Hold])
+    async with running(bodies, watch, now="80") as run:
+        await until_(lambda: run.reflector.progress.watches == 2)
+        assert run.seen == [("list", ""), ("watch", "500"), ("list", ""), ("watch", "80")]
+        assert run.ports == {"a": 80}
+
+
+async def test_a_server_that_is_where_it_was_is_only_watched_again() -> None:
+    watch = script([UnreachableError("reset")], [UnreachableError("no answer in time")], [], [Hold])
+    async with running(lists(listed(service("a"), version="500")), watch, now="500") as run:
+        await until_(lambda: run.reflector.progress.watches == 4)
+        assert run.seen == [("list", ""), *[("watch", "500")] * 4]
+        assert run.checks == 2, "a watch that ended in order needs no question"
+
+
+async def test_an_answer_of_410_to_a_watch_means_a_new_list() -> None:
+    watch = script([ApiError(410, "gone")], [Hold])
+    async with running(lists(listed(service("a")), listed(service("b"), version="30")), watch) as run:
+        await until_(lambda: run.reflector.progress.watches == 2)
+        assert run.seen[-2:] == [("list", ""), ("watch", "30")]
+        assert all("limit" in r.parameters for r in run.connection.requests if not r.is_watch), "it was no page's fault"
+
+
+async def test_a_first_page_that_is_gone_is_asked_for_again() -> None:
+    async with running(lists(ApiError(410, "gone"), listed(service("a"))), script()) as run:
+        await until_(lambda: run.reflector.synced.is_set())
+        assert run.ports == {"a": 80}
+
+
+async def test_an_empty_page_with_an_error_after_it_takes_nothing_away() -> None:
+    answers = [listed(service("a")), listed(version="20", more="t1"), ApiError(500, "etcd"), listed(service("a"))]
+    async with running(lists(*answers), script([EXPIRED], [Hold])) as run:
+        await until_(lambda: run.reflector.progress.watches == 2)
+        assert [c for c in run.told if c] == run.told[:1]
+        assert run.ports == {"a": 80}
+
+
+async def test_bookmarks_alone_move_on_and_tell_nothing() -> None:
+    watch = script([bookmark("20"), bookmark("30")], [Hold])
+    async with running(lists(listed(service("a"))), watch) as run:
+        await until_(lambda: run.reflector.progress.watches == 2)
+        assert run.seen[-1] == ("watch", "30")
+        assert len(run.told) == 1
+
+
+async def test_a_name_that_was_given_again_between_two_lists_has_no_good_version_yet() -> None:
+    def made(at: str, **spec: object) -> dict[str, object]:
+        return item("a", metadata={"creationTimestamp": at, "uid": at}, spec=spec)
+
+    good, bad = made("2026-01-01T00:00:00Z", ports=[{"port": 80}]), made("2026-01-02T00:00:00Z", ports="none")
+    async with running(lists(listed(good), listed(bad, version="30")), script([EXPIRED], [Hold])) as run:
+        await until_(lambda: run.reflector.progress.watches == 2)
+        assert run.told[-1] == {Ref("Service", "default", "a"): None}
+        assert [p.field for p in run.reflector.store.problems()] == ["spec.ports"]
+
+
+async def test_a_name_that_was_given_again_within_one_batch_has_no_good_version_yet() -> None:
+    events = event("DELETED", service("a", version="11")) + event("ADDED", item("a", version="12", spec=[]))
+    async with running(lists(listed(service("a"))), script([events, Hold])) as run:
+        await until_(lambda: len(run.told) == 2)
+        assert run.told[-1] == {Ref("Service", "default", "a"): None}
+
+
+async def test_a_problem_is_told_even_if_nothing_else_changes() -> None:
+    events = [event("MODIFIED", item("a", version="11", spec=[])), event("MODIFIED", service("a", version="12"))]
+    async with running(lists(listed(service("a"))), script([*events, Hold])) as run:
+        await until_(lambda: len(run.told) == 3)
+        assert run.told[1:] == [{}, {}]
+
+
+async def test_very_large_objects_in_many_pieces() -> None:
+    text = event("ADDED", item("b", version="11", metadata={"annotations": {"a": "x" * 3_000_000}}, spec={}))
+    pieces = [text[i : i + 1000] for i in range(0, len(text), 1000)]
+    async with running(lists(listed(service("a"))), script([*pieces, Hold])) as run:
+        await until_(lambda: len(run.reflector.store) == 2)

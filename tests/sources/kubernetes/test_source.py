@@ -30,6 +30,7 @@ from tests.sources.kubernetes.fakes import (
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 VIRTUAL_SERVICES = "/apis/networking.istio.io/v1/virtualservices"
+CUSTOM = frozenset(k.plural for k in KINDS if k.group)
 
 
 def virtual_service(name: str) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class Server:
         self.defined = {f"{k.plural}.{k.group}" for k in KINDS if "istio" in k.group}
         self.broken: dict[str, Reply] = {}
         self.is_aggregated = True
+        self.has_started = True
         self.events: dict[str, asyncio.Queue[bytes]] = {}
 
     def get(self, request: Request) -> Reply:
@@ -54,6 +56,8 @@ class Server:
         for start, reply in self.broken.items():
             if path.startswith(start):
                 return reply
+        if path == "/readyz":
+            return b"ok" if self.has_started else ApiError(500, "informers have not synced yet")
         if path == "/apis":
             return self._groups(request.accept)
         if path == CRDS:
@@ -63,7 +67,7 @@ class Server:
             names = [p for p, versions in self.served.items() if self._group(p) == group and version in versions]
             return json.dumps({"resources": [{"name": name} for name in names]}).encode() if names else not_found()
         plural = path.rpartition("/")[2]
-        if plural in self.served and version not in self.served[plural]:
+        if plural in CUSTOM and version not in self.served.get(plural, ()):
             return not_found()
         return listed(*self.lists.get(path, ()))
 
@@ -78,7 +82,7 @@ class Server:
                 "metadata": {"name": group},
                 "versions": [
                     {"version": v, "resources": [{"resource": p} for p in self.served if v in self.served[p]]}
-                    for v in ("v1", "v1beta1", "v1alpha3")
+                    for v in ("v1", "v1beta1", "v1alpha3", "v9")
                 ],
             }
             for group in {k.group for k in KINDS if k.group}
@@ -158,7 +162,7 @@ async def followed(server: Server, **options: Any) -> AsyncIterator[Followed]:
 
 
 async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -197,6 +201,46 @@ async def test_no_discovery_no_readiness() -> None:
     assert {k.state for k in source.statistics().kinds if k.group} == {"unknown"}
     server.broken.clear()
     await waiting
+    await source.close()
+
+
+async def test_a_kind_that_is_defined_but_not_served_yet_is_waited_for() -> None:
+    """As on a server that has just started: the first state would lack its objects."""
+    server = Server()
+    versions = server.served.pop("virtualservices")
+    source = KubernetesSource(LiveConnection(server), pace=Clock().pace(first_retry=0.001, longest_retry=0.01))
+    waiting = asyncio.create_task(source.initial())
+    await eventually(lambda: sum(k.state == "synced" for k in source.statistics().kinds) == len(KINDS) - 1)
+    assert not waiting.done()
+    server.served["virtualservices"] = versions
+    assert "vs" in {o.name for o in (await waiting).delta.upserts}
+    await source.close()
+
+
+@pytest.mark.parametrize("what", ["a definition that is never served", "a server that never says that it has started"])
+async def test_but_not_for_ever(what: str) -> None:
+    server, clock = Server(), Clock()
+    if what.startswith("a definition"):
+        del server.served["virtualservices"]
+    else:
+        server.has_started = False
+    source = KubernetesSource(LiveConnection(server), pace=clock.pace(first_retry=0.001, longest_retry=0.01))
+    waiting = asyncio.create_task(source.initial())
+    await eventually(lambda: all(k.state in ("synced", "not served") for k in source.statistics().kinds))
+    assert not waiting.done()
+    clock.now += 11
+    await waiting
+    await source.close()
+
+
+async def test_a_kind_in_a_version_of_the_future_is_not_waited_for() -> None:
+    server, clock = Server(), Clock()
+    server.served["virtualservices"] = ["v9"]
+    server.defined.add("virtualservices.networking.istio.io")
+    source = KubernetesSource(LiveConnection(server), pace=clock.pace())
+    await source.initial()
+    assert clock.now < 1
+    assert {k.kind: k.state for k in source.statistics().kinds}["VirtualService"] == "not served"
     await source.close()
 
 
@@ -314,7 +358,7 @@ async def test_namespaces_are_asked_for_one_by_one() -> None:
         assert run.names("Service") == {"in-x"}
         paths = {r.path for r in run.connection.requests}
         assert {"/api/v1/namespaces/istio-system/configmaps", "/api/v1/namespaces/y/pods"} <= paths
-        assert not [p for p in paths if p != "/apis" and "/namespaces/" not in p]
+        assert not [p for p in paths if p not in ("/apis", "/readyz") and "/namespaces/" not in p]
         assert run.kind("Node").state == "not read"
 
 

@@ -1,0 +1,189 @@
+"""What a control plane does in a cluster beside reading it: prove who it is, ask who others are, write what is its own.
+
+Wiring only: authentication of proxies, the serving root and certificate, leader election and what the leader keeps
+right (root Secret, root ConfigMaps, webhook), and the webhook itself. Made of settings and a connection.
+"""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from aiohttp import web
+
+from pypilot.kube.connection import WritingConnection
+from pypilot.kube.lease import Election, LeaseTiming
+from pypilot.kube.token_review import ReviewStatistics, TokenReviews
+from pypilot.security.published import CONFIG_MAP, PublishingStatistics, RootPublisher
+from pypilot.security.root import OWN, PLUGGED, RootKeeper
+from pypilot.security.serving import ServingIdentity, serving_names
+from pypilot.settings import Settings
+from pypilot.webhook.registration import Registration, configuration_name
+from pypilot.webhook.server import WebhookTls, webhook_app
+from pypilot.xds.auth import Authenticator, CertificateAuthenticator
+from pypilot.xds.token import TokenAuthenticator
+
+_SAY_SECONDS = 10.0
+
+
+def lease_name(revision: str) -> str:
+    """The Lease that the writers of a revision share."""
+    return "pypilot-leader" if revision in ("", "default") else f"pypilot-leader-{revision}"
+
+
+def _rule(group: str, resource: str, verbs: tuple[str, ...], *names: str) -> dict[str, list[str]]:
+    rule = {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
+    return {**rule, "resourceNames": list(names)} if names else rule
+
+
+def role_rules(revision: str = "default") -> list[dict[str, list[str]]]:
+    """What this module needs in the root namespace, as the rules of a Role."""
+    return [
+        _rule("coordination.k8s.io", "leases", ("get", "update"), lease_name(revision)),
+        _rule("coordination.k8s.io", "leases", ("create",)),
+        _rule("", "secrets", ("list", "watch"), PLUGGED, OWN),
+        _rule("", "secrets", ("create",)),
+        _rule("networking.istio.io", "gateways", ("create",)),  # the webhook's self-test, as a dry run
+    ]
+
+
+def publishing_rules() -> list[dict[str, list[str]]]:
+    """What it needs in every namespace that gets the root: of a ClusterRole, or of a Role in each."""
+    return [_rule("", "configmaps", ("list", "watch", "patch"), CONFIG_MAP), _rule("", "configmaps", ("create",))]
+
+
+def cluster_rules(namespace: str, revision: str = "default") -> list[dict[str, list[str]]]:
+    """What it needs of what has no namespace."""
+    name = configuration_name(namespace, revision)
+    return [
+        _rule("authentication.k8s.io", "tokenreviews", ("create",)),
+        _rule("admissionregistration.k8s.io", "validatingwebhookconfigurations", ("list", "watch", "patch"), name),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatistics:
+    """For the debug pages."""
+
+    identity: str
+    leader: str
+    is_leading: bool
+    root: str
+    """Fingerprint."""
+    root_trouble: str
+    certificate_until: datetime | None
+    tokens: ReviewStatistics
+    publishing: PublishingStatistics
+    webhook: str
+
+
+class ClusterServices:
+    """`start`, then `run` beside everything else, then `close`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: WritingConnection,
+        trust_domain: Callable[[], str],
+        timing: LeaseTiming | None = None,
+    ) -> None:
+        """`trust_domain` is the mesh's at that moment."""
+        namespace, revision = settings.root_namespace, settings.revision
+        self._keeper = RootKeeper(connection, namespace)
+        self._serving = ServingIdentity(self._keeper, serving_names(namespace, settings.cluster_domain, revision))
+        scope = tuple(dict.fromkeys((*settings.namespaces, namespace))) if settings.namespaces else ()
+        self._publisher = RootPublisher(connection, self._bundle, scope)
+        name = configuration_name(namespace, revision)
+        self._registration = Registration(connection, name, namespace, self._bundle, revision)
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._election = Election(connection, namespace, lease_name(revision), identity, timing)
+        self._reviews = TokenReviews(connection)
+        self._webhook_tls: WebhookTls | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger("pypilot")
+        self._keeper.listen(self._publisher.bundle_changed)
+        self._keeper.listen(self._registration.bundle_changed)
+        self._serving.listen(self._follow_certificate)
+        self.tls = self._serving
+        """For `XdsServer.start`."""
+        self.authenticators: tuple[Authenticator, ...] = (
+            CertificateAuthenticator(),
+            TokenAuthenticator(self._reviews, trust_domain),
+        )
+        """For `XdsServer`."""
+
+    async def start(self) -> None:
+        """Begin; returns once there is a certificate to serve with, for which the first leader has to make a root."""
+        for work in (self._keeper.run(), self._serving.run(), self._election.run(self._lead)):
+            self._tasks.append(asyncio.create_task(work))
+        ready = asyncio.ensure_future(self._serving.ready.wait())
+        try:
+            while not ready.done():
+                await asyncio.wait({ready, *self._tasks}, timeout=_SAY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                self._check()
+                if not ready.done():
+                    self._log.warning("waiting for a root to serve with", reason=self._keeper.trouble)
+        finally:
+            ready.cancel()
+
+    def webhook(self) -> tuple[web.Application, WebhookTls]:
+        """The webhook's application, and its TLS; only after `start`."""
+        self._webhook_tls = WebhookTls(self._serving)
+        return webhook_app(), self._webhook_tls
+
+    async def run(self) -> None:
+        """For ever; ends only by a defect."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._check()
+
+    async def close(self) -> None:
+        """Stop everything; the lease is released."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def namespaces_changed(self, names: Iterable[str]) -> None:
+        """All namespaces of the mesh that there are now."""
+        self._publisher.namespaces_changed(names)
+
+    def statistics(self) -> ClusterStatistics:
+        """How all this is."""
+        root = self._keeper.root
+        return ClusterStatistics(
+            identity=self._election.identity,
+            leader=self._election.holder,
+            is_leading=self._election.is_leading,
+            root=root.fingerprint if root else "",
+            root_trouble=self._keeper.trouble,
+            certificate_until=self._serving.not_after,
+            tokens=self._reviews.statistics(),
+            publishing=self._publisher.statistics(),
+            webhook=self._registration.state,
+        )
+
+    def _bundle(self) -> bytes:
+        return self._keeper.root.bundle if self._keeper.root else b""
+
+    def _follow_certificate(self) -> None:
+        if self._webhook_tls is None:
+            return
+        try:
+            self._webhook_tls.follow()
+        except (OSError, ValueError) as error:
+            self._log.error("the webhook keeps its old certificate", reason=str(error))
+
+    def _check(self) -> None:
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    async def _lead(self) -> None:
+        """Everything that writes."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keeper.keep_made())
+            tasks.create_task(self._publisher.run())
+            tasks.create_task(self._registration.run())

@@ -1,0 +1,91 @@
+"""An AdmissionReview answered with what the parser of `pypilot validate` finds. Pure; rejects only what that rejects.
+
+Source: admission.k8s.io/v1; VAL-001.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from pypilot.kinds import kind_of
+from pypilot.kinds.parse import parse_object
+
+_VERSION = "admission.k8s.io/v1"
+_LONGEST_WARNING = 250
+"""Characters; the API server cuts warnings of more than 256."""
+_MOST_WARNINGS = 15
+"""It drops them all beyond 4096 characters."""
+_LONGEST_MESSAGE = 16_384
+
+
+class MalformedError(Exception):
+    """This is no AdmissionReview that can be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What there is to say about an object; it is rejected if there are errors."""
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+Check = Callable[[Mapping[str, Any]], Verdict]
+
+
+def check_object(data: Mapping[str, Any]) -> Verdict:
+    """The findings in one object; a kind that pypilot does not read is nobody's fault."""
+    kind = kind_of(str(data.get("apiVersion", "")), str(data.get("kind", "")))
+    if kind is None:
+        return Verdict()
+    metadata = data.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("generateName") and not metadata.get("name"):
+        data = {**data, "metadata": {**metadata, "name": f"{metadata['generateName']}x"}}
+    found = [
+        (f.severity, f"{f.field}: {f.message}" if f.field else f.message) for f in parse_object(kind, data).findings
+    ]
+    return Verdict(
+        tuple(dict.fromkeys(text for severity, text in found if severity == "error")),
+        tuple(dict.fromkeys(text for severity, text in found if severity != "error")),
+    )
+
+
+def answer(review: Any, check: Check = check_object) -> dict[str, Any]:
+    """The AdmissionReview to send back.
+
+    Raises:
+        MalformedError: nothing can be said about this.
+    """
+    request = review.get("request") if isinstance(review, Mapping) else None
+    if not isinstance(request, Mapping) or review.get("kind") != "AdmissionReview":
+        raise MalformedError("not an AdmissionReview with a request")
+    if review.get("apiVersion") != _VERSION:
+        raise MalformedError(f"apiVersion must be {_VERSION}")
+    uid = request.get("uid")
+    if not isinstance(uid, str) or not uid:
+        raise MalformedError("request.uid is missing")
+    verdict = Verdict()
+    if request.get("operation") in ("CREATE", "UPDATE"):
+        data = request.get("object")
+        if not isinstance(data, Mapping):
+            raise MalformedError("request.object is missing")
+        verdict = _guarded(check, data)
+    response: dict[str, Any] = {"uid": uid, "allowed": not verdict.errors}
+    if verdict.errors:
+        message = "; ".join(verdict.errors)[:_LONGEST_MESSAGE]
+        response["status"] = {"status": "Failure", "code": 422, "reason": "Invalid", "message": message}
+    if verdict.warnings:
+        response["warnings"] = [text[:_LONGEST_WARNING] for text in verdict.warnings[:_MOST_WARNINGS]]
+    return {"apiVersion": _VERSION, "kind": "AdmissionReview", "response": response}
+
+
+def _guarded(check: Check, data: Mapping[str, Any]) -> Verdict:
+    """A defect of ours must not keep anybody from writing an object."""
+    try:
+        return check(data)
+    except Exception as error:
+        kind = str(data.get("kind"))
+        structlog.get_logger("pypilot.webhook").error("an object could not be checked", kind=kind, error=repr(error))
+        return Verdict(warnings=("pypilot could not check this object",))

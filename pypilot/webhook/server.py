@@ -1,0 +1,58 @@
+"""The webhook's HTTPS application. Every request has an answer: 200 with a verdict, or 4xx saying what is wrong."""
+
+import ssl
+
+import msgspec
+from aiohttp import web
+
+from pypilot.webhook.review import Check, MalformedError, answer, check_object
+from pypilot.xds.tls import TlsMaterial, TlsSource, load_certificate, server_context
+
+_LARGEST_REVIEW = 8 << 20
+"""Bytes; an object in etcd has at most 1.5 MiB, and a review has the old and the new one."""
+
+
+def webhook_app(check: Check = check_object) -> web.Application:
+    """`POST /validate`."""
+
+    async def validate(request: web.Request) -> web.Response:
+        try:
+            review = msgspec.json.decode(await request.read())
+            return web.json_response(answer(review, check))
+        except msgspec.DecodeError as error:
+            return web.Response(status=400, text=f"the body is not JSON: {error}\n")
+        except RecursionError:
+            return web.Response(status=400, text="the body is nested too deeply\n")
+        except MalformedError as error:
+            return web.Response(status=400, text=f"{error}\n")
+
+    app = web.Application(client_max_size=_LARGEST_REVIEW)
+    app.add_routes([web.post("/validate", validate)])
+    return app
+
+
+class WebhookTls:
+    """A TLS context that shows the source's present certificate; none is asked of clients."""
+
+    def __init__(self, source: TlsSource) -> None:
+        """Read for the first time.
+
+        Raises:
+            ValueError, OSError: as `TlsSource.read`.
+        """
+        self._source = source
+        self._stamp = source.stamp()
+        key, chain, _ = source.read()
+        self.context: ssl.SSLContext = server_context(TlsMaterial(key, chain, None), ("http/1.1",))
+
+    def follow(self) -> None:
+        """Take up another certificate, if there is one; keys of one kind take each other's place in a context.
+
+        Raises:
+            ValueError, OSError: it cannot be used; the last one stays.
+        """
+        stamp = self._source.stamp()
+        if stamp != self._stamp:
+            key, chain, _ = self._source.read()
+            load_certificate(self.context, key, chain)
+            self._stamp = stamp
