@@ -18,6 +18,9 @@ COMMANDS = {
     "serve": _Entry("pypilot.cli.serve", "serve", "Serve xDS to proxies from files of YAML."),
     "compile": _Entry("pypilot.cli.compile", "compile_", "Print what one proxy would be sent; no server needed."),
     "validate": _Entry("pypilot.cli.validate", "validate", "Check files of YAML, with file, line and field."),
+    "crds": _Entry("pypilot.cli.crds", "crds", "Print the resource definitions (CRDs) of Istio's kinds."),
+    "rbac": _Entry("pypilot.cli.rbac", "rbac", "Print the roles that pypilot needs in a cluster."),
+    "echo": _Entry("pypilot.cli.echo", "echo", "Answer HTTP requests with what was seen, for samples."),
     "demo": _Entry("pypilot.cli.demo.command", "demo", "Run real Envoys and real traffic on this machine."),
     "version": _Entry("pypilot.cli.version", "version", "Print the version."),
 }

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from pypilot.kinds import (
     config_map,
     core,
-    destination_rule,
+    destination_rule_validation,
     endpoint_slice,
     gateway,
     pod,
@@ -31,7 +31,7 @@ KINDS: tuple[Kind, ...] = (
     config_map.KIND,
     gateway.KIND,
     virtual_service_validation.KIND,
-    destination_rule.KIND,
+    destination_rule_validation.KIND,
     service_entry.KIND,
 )
 

@@ -16,6 +16,8 @@ JsonObject: TypeAlias = Mapping[str, Any]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 UInt32 = Annotated[int, msgspec.Meta(ge=0, le=4294967295)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+NOT_IN_API = msgspec.Meta(extra={"api": False})
+"""Marks a field of a message that no API has: it is left out of resource definitions."""
 
 
 class Ref(NamedTuple):
@@ -186,7 +188,7 @@ def _no_findings(_: Any) -> Iterable[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A registry entry: what the sources, validation and (later) watches and RBAC need to know of a kind."""
+    """A registry entry: what sources, watches, validation, RBAC and resource definitions need to know of a kind."""
 
     type: type[Object]
     group: str
@@ -203,6 +205,11 @@ class Kind:
     confidential: bool = False
     """Messages must never quote a value of this kind."""
 
+    short_names: tuple[str, ...] = ()
+    """Of the resource definition: `kubectl get vs`."""
+    columns: tuple[str, ...] = ()
+    """Paths of the fields that `kubectl get` shows."""
+
     @property
     def name(self) -> str:
         return self.type.KIND
@@ -212,12 +219,17 @@ class LabelSelector(Spec, frozen=True):
     """Istio's `WorkloadSelector.labels` / Kubernetes' `matchLabels` form."""
 
     match_labels: dict[str, str] = {}
+    """Labels that must all be there, with these values."""
     labels: dict[str, str] = {}
+    """Labels that must all be there, with these values."""
 
 
 class StringMatch(Spec, frozen=True):
     """Istio `StringMatch`: exactly one of the three, or none for "present"."""
 
     exact: str | None = None
+    """The whole text."""
     prefix: str | None = None
+    """How it begins."""
     regex: str | None = None
+    """RE2 expression for the whole text."""

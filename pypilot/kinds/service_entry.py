@@ -13,48 +13,71 @@ class ServiceEntryPort(Spec, frozen=True):
     """`ports[]`."""
 
     number: PortNumber
+    """Port that clients call."""
     protocol: str = ""
+    """HTTP, HTTPS, GRPC, HTTP2, MONGO, TCP or TLS."""
     name: str = ""
+    """Name of the port."""
     target_port: UInt32 = 0
+    """Port of the endpoints; `number` if absent."""
 
 
 class WorkloadEntrySpec(Spec, frozen=True):
     """`endpoints[]`, and the spec of a WorkloadEntry."""
 
     address: str = ""
+    """IP address, DNS name, or unix:///path."""
     ports: dict[str, UInt32] = {}
+    """Ports of this endpoint by the name of the service's port."""
     labels: dict[str, str] = {}
+    """Labels of the endpoint."""
     network: str = ""
+    """Network in which the address is reachable."""
     locality: str = ""
+    """region/zone/sub-zone."""
     weight: UInt32 = 0
+    """Share of the traffic, relative to other endpoints."""
     service_account: str = ""
+    """Service account as which the endpoint runs."""
 
 
 class ServiceEntrySpec(Spec, frozen=True):
     """`spec`."""
 
     hosts: tuple[str, ...]
+    """DNS names of the service."""
     addresses: tuple[str, ...] = ()
+    """Virtual addresses or CIDRs of the service."""
     ports: tuple[ServiceEntryPort, ...] = ()
+    """Ports of the service."""
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
+    """Whether the service is part of the mesh."""
     resolution: Resolution = "NONE"
+    """How its endpoints' addresses are found."""
     endpoints: tuple[WorkloadEntrySpec, ...] = ()
+    """Endpoints of the service."""
     workload_selector: LabelSelector | None = None
+    """Labels of the workloads that are its endpoints, in place of `endpoints`."""
     export_to: tuple[str, ...] = ()
+    """Namespaces that see the service: `*` (the default), `.` for its own, or names."""
     subject_alt_names: tuple[str, ...] = ()
+    """Names that the service's certificates may carry."""
 
 
 class ServiceEntryAddress(Spec, frozen=True):
     """`status.addresses[]` (SE-016)."""
 
     value: str = ""
+    """Assigned address."""
     host: str = ""
+    """Host that it is for."""
 
 
 class ServiceEntryStatus(Spec, frozen=True):
     """`status`."""
 
     addresses: tuple[ServiceEntryAddress, ...] = ()
+    """Addresses that were assigned automatically."""
 
 
 class ServiceEntry(Object, frozen=True, kw_only=True):
@@ -63,7 +86,9 @@ class ServiceEntry(Object, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "ServiceEntry"
 
     spec: ServiceEntrySpec
+    """A service that is not in the platform's own registry."""
     status: ServiceEntryStatus = ServiceEntryStatus()
+    """What was assigned or found out."""
 
 
 def validate(entry: ServiceEntry) -> Iterable[Finding]:
@@ -109,4 +134,6 @@ KIND = Kind(
     "serviceentries",
     units=("spec.ports[]", "spec.endpoints[]"),
     validate=validate,
+    short_names=("se",),
+    columns=("spec.hosts", "spec.location", "spec.resolution"),
 )

@@ -121,4 +121,6 @@ KIND = Kind(
     "virtualservices",
     units=("spec.http[]", "spec.tls[]", "spec.tcp[]"),
     validate=validate,
+    short_names=("vs",),
+    columns=("spec.gateways", "spec.hosts"),
 )
