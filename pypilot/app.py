@@ -7,8 +7,10 @@ import asyncio
 import errno
 import gc
 import os
+import ssl
 import time
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 
 import structlog
 from aiohttp import web
@@ -17,12 +19,15 @@ from pypilot.admin.debug import debug_app
 from pypilot.admin.facts import Facts
 from pypilot.admin.metrics import Metrics, monitoring_app
 from pypilot.assembly import make_engine
+from pypilot.cluster import ClusterServices
 from pypilot.compile.generators import GENERATORS
 from pypilot.settings import Settings
 from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
+from pypilot.world.reader import Reader
+from pypilot.xds.auth import CertificateAuthenticator
 from pypilot.xds.server import XdsOptions, XdsServer
-from pypilot.xds.tls import TlsFiles
+from pypilot.xds.tls import TlsFiles, TlsSource
 
 _REPORT_SECONDS = 5.0
 """How often it is looked for problems that came with no change of a source, as of compilation."""
@@ -38,13 +43,22 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.engine = make_engine(settings, GENERATORS)
-        self._supply = Supply(settings, connect(settings), self.engine, self._changed)
+        connection = connect(settings)
+        self._supply = Supply(settings, connection, self.engine, self._changed)
+        self._services: ClusterServices | None = None
+        if connection is not None and (settings.secure_grpc_addr or settings.webhook_addr):
+            self._services = ClusterServices(
+                settings, connection, lambda: Reader(self.engine.world).mesh().trust_domain
+            )
+        self._namespaces = set(settings.namespaces)
         self.metrics = Metrics()
         self.server = XdsServer(
             self.engine,
             XdsOptions(plaintext_secrets=settings.plaintext_secrets, max_streams_writing=settings.concurrent_pushes),
             metrics=self.metrics,
+            authenticators=(CertificateAuthenticator(),) if self._services is None else self._services.authenticators,
         )
+        self.webhook_port: int | None = None
         self.http_port: int | None = None
         self.monitoring_port: int | None = None
         self._is_ready = False
@@ -64,14 +78,19 @@ class Application:
         begun = time.monotonic()
         settings = self._settings
         facts = Facts(
-            self.engine, self.server.connections, lambda: self._is_ready, self.problems, self._supply.statistics
+            self.engine,
+            self.server.connections,
+            lambda: self._is_ready,
+            self.problems,
+            self._supply.statistics,
+            lambda: None if self._services is None else asdict(self._services.statistics()),
         )
         self.metrics.facts = facts
         try:
             self.http_port = await self._listen(settings.http_addr, debug_app(facts))
             self.monitoring_port = await self._listen(settings.monitoring_addr, monitoring_app(facts, self.metrics))
             self._exits.push_async_callback(self._supply.close)
-            await self._supply.start()
+            await asyncio.gather(self._supply.start(), self._start_services())
             await self._serve()
         except BaseException:
             await self._exits.aclose()
@@ -86,6 +105,7 @@ class Application:
             xds_tls=self.server.secure_port,
             http=self.http_port,
             monitoring=self.monitoring_port,
+            webhook=self.webhook_port,
         )
 
     async def follow(self) -> None:
@@ -93,6 +113,8 @@ class Application:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supply.follow())
             tasks.create_task(self._report_regularly())
+            if self._has_own_identity and self._services is not None:
+                tasks.create_task(self._services.run())
 
     async def stop(self) -> None:
         """No longer ready; let the streams end, then close the rest."""
@@ -106,11 +128,41 @@ class Application:
 
     def _changed(self, source: str, delta: Delta) -> None:
         self.metrics.updated("config")
+        self._follow_namespaces(delta)
         if self._is_ready:
             self._log.info(
                 "configuration changed", source=source, updated=len(delta.upserts), removed=len(delta.removals)
             )
             asyncio.get_running_loop().call_later(self._settings.debounce_max, self._report_soon)
+
+    # -- what only a cluster needs ------------------------------------------------------------------------------------
+
+    @property
+    def _has_own_identity(self) -> bool:
+        """True if a certificate of our own is needed, rather than one from files."""
+        settings = self._settings
+        return self._services is not None and (settings.tls_cert is None or bool(settings.webhook_addr))
+
+    def _trust_domain(self) -> str:
+        return Reader(self.engine.world).mesh().trust_domain
+
+    async def _start_services(self) -> None:
+        if self._services is None or not self._has_own_identity:
+            return
+        self._exits.push_async_callback(self._services.close)
+        self._services.namespaces_changed(self._namespaces)
+        await self._services.start()
+        app, tls = self._services.webhook()
+        self.webhook_port = await self._listen(self._settings.webhook_addr, app, tls.context)
+
+    def _follow_namespaces(self, delta: Delta) -> None:
+        if self._settings.namespaces or self._services is None:
+            return
+        before = frozenset(self._namespaces)
+        self._namespaces.difference_update(ref.name for ref in delta.removals if ref.kind == "Namespace")
+        self._namespaces.update(obj.name for obj in delta.upserts if obj.KIND == "Namespace")
+        if self._namespaces != before:
+            self._services.namespaces_changed(self._namespaces)
 
     # -- problems -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +204,7 @@ class Application:
 
     # -- ports --------------------------------------------------------------------------------------------------------
 
-    async def _listen(self, address: str, app: web.Application) -> int | None:
+    async def _listen(self, address: str, app: web.Application, tls: ssl.SSLContext | None = None) -> int | None:
         """Serve an HTTP application; the port, or None if it is off."""
         if not address:
             return None
@@ -161,7 +213,7 @@ class Application:
         await runner.setup()
         self._exits.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls).start()
         except OSError as error:
             reason = os.strerror(errno.EADDRINUSE) if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise StartError(f"cannot listen on {address}: {reason}") from error
@@ -170,7 +222,7 @@ class Application:
 
     async def _serve(self) -> None:
         settings = self._settings
-        tls = None
+        tls: TlsSource | None = None if self._services is None else self._services.tls
         if settings.tls_cert is not None and settings.tls_key is not None:
             tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         if not (settings.grpc_addr or settings.secure_grpc_addr):

@@ -134,13 +134,21 @@ class Settings:
     secure_grpc_addr: str = _setting(
         "", "Where to serve xDS over TLS; with a certificate 0.0.0.0:15012 unless given.", _address, "ADDR"
     )
+    webhook_addr: str = _setting(
+        "", "Where to serve the webhook that validates objects, HOST:PORT; needs a cluster.", _address, "ADDR"
+    )
     http_addr: str = _setting(
         "127.0.0.1:8080", "Where to serve /ready and /debug, HOST:PORT; empty: nowhere.", _address, "ADDR"
     )
     monitoring_addr: str = _setting(
         "127.0.0.1:15014", "Where to serve /metrics and /version, HOST:PORT; empty: nowhere.", _address, "ADDR"
     )
-    tls_cert: Path | None = _setting(None, "Certificate chain (PEM) of the TLS port.", _path, "FILE")
+    tls_cert: Path | None = _setting(
+        None,
+        "Certificate chain (PEM) of the TLS port; without it a cluster's `istio-ca-secret` signs one.",
+        _path,
+        "FILE",
+    )
     tls_key: Path | None = _setting(None, "Private key (PEM) of the TLS port.", _path, "FILE")
     tls_client_ca: Path | None = _setting(
         None, "CA (PEM) of the proxies' certificates; without it no proxy can prove who it is.", _path, "FILE"
@@ -217,8 +225,10 @@ def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
 def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SettingsError("--tls-cert and --tls-key: one needs the other")
-    if settings.secure_grpc_addr and settings.tls_cert is None:
-        raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key")
+    if settings.secure_grpc_addr and settings.tls_cert is None and not settings.kubernetes:
+        raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key, or --kubernetes")
+    if settings.webhook_addr and not settings.kubernetes:
+        raise SettingsError("--webhook-addr: needs --kubernetes or --kubeconfig")
     if settings.kube_context and settings.kubeconfig is None:
         raise SettingsError("--kube-context: needs --kubeconfig")
     if settings.namespaces and not settings.kubernetes:

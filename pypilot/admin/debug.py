@@ -22,6 +22,7 @@ PAGES = {
     "/debug/connections": "the connected proxies and what they watch",
     "/debug/kinds": "how many objects of each kind are known, and how watching them goes",
     "/debug/views": "how well proxies share, and what was compiled",
+    "/debug/cluster": "who leads, and what the leader keeps right in the cluster",
     "/debug/mesh": "the MeshConfig in force",
     "/debug/networks": "the mesh networks in force",
     "/ready": "200 once there is something to serve",
@@ -71,6 +72,9 @@ def debug_app(facts: Facts) -> web.Application:
     async def networks(_: web.Request) -> web.Response:
         return _json(msgspec.to_builtins(Reader(facts.engine.world).mesh_networks()))
 
+    async def cluster(_: web.Request) -> web.Response:
+        return _json(msgspec.to_builtins(facts.services()))
+
     async def dump(request: web.Request) -> web.Response:
         proxy_id = request.query.get("proxyID", "")
         if not proxy_id:
@@ -98,6 +102,7 @@ def debug_app(facts: Facts) -> web.Application:
             web.get("/debug/views", view_counts),
             web.get("/debug/mesh", mesh),
             web.get("/debug/networks", networks),
+            web.get("/debug/cluster", cluster),
         ]
     )
     return app

@@ -1,6 +1,6 @@
 """Where the admin pages get what they show. The application fills it in; nothing here does I/O."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pypilot.engine.loop import Engine
@@ -21,6 +21,8 @@ class Facts:
     """Everything that is wrong now, at the lines of the very fields."""
     cluster: Callable[[], Statistics | None] = lambda: None
     """How watching a Kubernetes cluster goes, if one is watched."""
+    services: Callable[[], Mapping[str, object] | None] = lambda: None
+    """Leader election, the root and what is written into a cluster, if anything is; plain data."""
 
 
 def find_connections(connections: tuple[ConnectionStatus, ...], proxy_id: str) -> tuple[ConnectionStatus, ...]:
