@@ -79,10 +79,10 @@ async def envoy(binary: Path, directory: Path, xds: int, ports: dict[str, int]) 
     changes = {"istiod.istio-system.svc, port_value: 15012": f"127.0.0.1, port_value: {xds}"}
     changes |= {f"port_value: {theirs}": f"port_value: {ours}" for theirs, ours in ports.items()}
     changes |= {"/etc/envoy": str(directory), "/var/run/secrets": str(directory)}
-    for name in ("envoy.yaml", "token.yaml"):
+    for name in ("envoy.yaml", "root.yaml", "token.yaml"):
         text = (INGRESS / name).read_text()
         for old, new in changes.items():
-            assert name == "token.yaml" or old in text
+            assert name != "envoy.yaml" or old in text
             text = text.replace(old, new)
         (directory / name).write_text(text)
     workload = yaml.safe_load((INGRESS / "deployment.yaml").read_text())
@@ -167,3 +167,6 @@ async def test_the_gateway_trusts_nobody_else(envoy_binary: Path, tmp_path: Path
         assert streams.seen.empty()
         async with server(mine.issue(dns="istiod.istio-system.svc"), xds, streams):
             assert await streams.token() == "Bearer first"
+        publish(tmp_path / "istio", 2, "root-cert.pem", other.certificate)
+        async with server(other.issue(dns="istiod.istio-system.svc"), xds, streams):
+            assert await streams.token() == "Bearer first", "a new root is read"

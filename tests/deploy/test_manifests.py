@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from pypilot.kinds.parse import parse_object
 from pypilot.settings import SETTINGS, flag_of
 from tests.deploy.manifests import KUSTOMIZE, Data, documents
 
-FILES = sorted(
-    p for p in KUSTOMIZE.glob("*/*.yaml") if p.name not in ("kustomization.yaml", "envoy.yaml", "token.yaml")
-)
+NOT_OBJECTS = ("kustomization.yaml", "envoy.yaml", "root.yaml", "token.yaml")
+FILES = sorted(p for p in KUSTOMIZE.glob("*/*.yaml") if p.name not in NOT_OBJECTS)
 OBJECTS = [(path, data) for path in FILES for data in documents(path.read_text())]
 WORKLOADS = [data for _, data in OBJECTS if data["kind"] == "Deployment"]
 
@@ -65,7 +65,12 @@ def test_pods_are_restricted(workload: Data) -> None:
 def test_a_stopping_pod_has_time_for_what_it_does_first(workload: Data) -> None:
     pod = workload["spec"]["template"]["spec"]
     for container in pod["containers"]:
-        assert container["lifecycle"]["preStop"]["sleep"]["seconds"] < pod.get("terminationGracePeriodSeconds", 30)
+        hook = container["lifecycle"]["preStop"]
+        if "sleep" in hook:
+            seconds = hook["sleep"]["seconds"]
+        else:
+            (seconds,) = map(int, re.findall(r"^sleep (\d+)$", hook["exec"]["command"][-1], re.MULTILINE))
+        assert seconds < pod.get("terminationGracePeriodSeconds", 30)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=by_name)
