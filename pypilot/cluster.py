@@ -97,7 +97,10 @@ class ClusterServices:
         scope = tuple(dict.fromkeys((*settings.namespaces, namespace))) if settings.namespaces else ()
         self._publisher = RootPublisher(connection, self._bundle, scope)
         name = configuration_name(namespace, revision)
-        self._registration = Registration(connection, name, namespace, self._bundle, revision)
+        self._registration: Registration | None = None  # what has no namespace is not ours where only namespaces are
+        if not settings.namespaces:
+            self._registration = Registration(connection, name, namespace, self._bundle, revision)
+            self._keeper.listen(self._registration.bundle_changed)
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._election = Election(connection, namespace, lease_name(revision), identity, timing)
         self._reviews = TokenReviews(connection)
@@ -105,7 +108,6 @@ class ClusterServices:
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("pypilot")
         self._keeper.listen(self._publisher.bundle_changed)
-        self._keeper.listen(self._registration.bundle_changed)
         self._serving.listen(self._follow_certificate)
         self.tls = self._serving
         """For `XdsServer.start`."""
@@ -162,7 +164,7 @@ class ClusterServices:
             certificate_until=self._serving.not_after,
             tokens=self._reviews.statistics(),
             publishing=self._publisher.statistics(),
-            webhook=self._registration.state,
+            webhook=self._registration.state if self._registration else "not registered",
         )
 
     def _bundle(self) -> bytes:
@@ -186,4 +188,5 @@ class ClusterServices:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keeper.keep_made())
             tasks.create_task(self._publisher.run())
-            tasks.create_task(self._registration.run())
+            if self._registration is not None:
+                tasks.create_task(self._registration.run())

@@ -108,6 +108,10 @@ class Served:
         """How many objects of each kind are known."""
         return dict(self.get("/debug/kinds")["objects"])
 
+    def services(self) -> dict[str, Any]:
+        """How proving itself, leading and writing go."""
+        return dict(self.get("/debug/cluster"))
+
     def refusals(self) -> list[str]:
         """Whatever was refused for want of a right, by what is wrong now and by what was ever logged."""
         pages = [json.dumps(self.get(path), indent=1) for path in ("/debug/problems", "/debug/kinds")]

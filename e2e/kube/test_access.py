@@ -14,6 +14,16 @@ from e2e.kube.following import wait_until
 from pypilot.kinds import KINDS
 
 
+OWN_IDENTITY = ("--secure-grpc-addr=127.0.0.1:0", "--webhook-addr=127.0.0.1:0")
+"""With these it makes a root, serves with it, publishes it, and validates."""
+
+
+def published(kubectl: Kubectl, namespace: str) -> bool:
+    """True once the root that proxies trust is in a namespace."""
+    found = kubectl.run("get", "configmap", "istio-ca-root-cert", "-n", namespace, "-o", "jsonpath={.data}")
+    return "BEGIN CERTIFICATE" in found.stdout
+
+
 @pytest.fixture
 def kubectl(cluster: Cluster) -> Kubectl:
     return Kubectl(cluster)
@@ -42,7 +52,10 @@ async def test_the_cluster_role_is_enough_and_no_more(
     await installed(kubectl, client, "cluster")
     await client.apply_all(objects.mesh("shop", 2))
     who = await account(cluster, client, "cluster-wide")
-    async with serving(tmp_path, "--kubeconfig", who) as served:
+    async with serving(tmp_path, "--kubeconfig", who, *OWN_IDENTITY) as served:
+        await wait_until(lambda: bool(served.services()["is_leading"]), "leading")
+        await wait_until(lambda: published(kubectl, "shop"), "the root in a namespace")
+        await wait_until(lambda: served.services()["webhook"] == "absent", "a look at the webhook")
         before = served.counts()
         assert before["VirtualService"] == 2
         assert before["Node"] == 1
@@ -88,7 +101,9 @@ async def test_roles_are_enough_for_single_namespaces_and_no_more(
     await installed(kubectl, client, "namespaced", "shop", "other")
     await client.apply_all([*objects.mesh("shop", 2), *objects.mesh("other", 1)])
     who = await account(cluster, client, "single-namespaces")
-    async with serving(tmp_path, "--kubeconfig", who, "--namespaces", "shop") as served:
+    async with serving(tmp_path, "--kubeconfig", who, "--namespaces", "shop", *OWN_IDENTITY) as served:
+        await wait_until(lambda: published(kubectl, "shop"), "the root in a namespace")
+        assert not published(kubectl, "other")
         assert served.counts()["VirtualService"] == 2
         await client.apply(objects.virtual_service("shop", "later"))
         await wait_until(lambda: served.counts()["VirtualService"] == 3, "a new object")
