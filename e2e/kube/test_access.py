@@ -13,7 +13,6 @@ from e2e.kube.deploying import DEPLOY, ROOT, Kubectl, account, serving
 from e2e.kube.following import wait_until
 from pypilot.kinds import KINDS
 
-
 OWN_IDENTITY = ("--secure-grpc-addr=127.0.0.1:0", "--webhook-addr=127.0.0.1:0")
 """With these it makes a root, serves with it, publishes it, and validates."""
 
