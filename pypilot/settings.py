@@ -151,7 +151,7 @@ class Settings:
     )
     tls_key: Path | None = _setting(None, "Private key (PEM) of the TLS port.", _path, "FILE")
     tls_client_ca: Path | None = _setting(
-        None, "CA (PEM) of the proxies' certificates; without it no proxy can prove who it is.", _path, "FILE"
+        None, "CA (PEM) of the proxies' certificates.", _path, "FILE"
     )
     plaintext_secrets: PlaintextSecrets = _choice(
         "loopback", "Who gets secrets over the plaintext port.", ("loopback", "any", "never")

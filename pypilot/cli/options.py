@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _shown_default(name: str) -> str:
     default = default_of(name)
-    if default is None or default == "":
+    if default in (None, "", ()):
         return ""
     text = ("on" if default else "off") if isinstance(default, bool) else f"{default}"
     return f"default: {text}; "

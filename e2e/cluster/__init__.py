@@ -1,0 +1,1 @@
+"""pypilot in a real cluster, whichever a kubeconfig names."""
