@@ -182,7 +182,8 @@ class SteadyClient:
     async def _run(self) -> None:
         while True:
             try:
-                status, serial = await asyncio.wait_for(self._once(), 10)
+                async with asyncio.timeout(10):  # wait_for of Python 3.11 can lose the cancellation that ends this
+                    status, serial = await self._once()
                 self.serials[serial] += 1
                 if status != "200":
                     self.failures.append(f"status {status}")

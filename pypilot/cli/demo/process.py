@@ -90,7 +90,8 @@ class Child:
         with suppress(ProcessLookupError):
             self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), _STOP_GRACE_SECONDS)
+                async with asyncio.timeout(_STOP_GRACE_SECONDS):
+                    await self._process.wait()
             except TimeoutError:
                 os.kill(self.pid, signal.SIGKILL)
                 await self._process.wait()
