@@ -1,6 +1,9 @@
 """Options and profiles of all tests."""
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from hypothesis import settings
 
 # The same examples in every run, so that a run on an unchanged tree cannot turn red; `--hypothesis-profile=search`
@@ -12,3 +15,10 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is compiled to tests/golden/*/*/out.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Commands that run within a test set up logging for their process, which is everybody's here."""
+    yield
+    structlog.reset_defaults()

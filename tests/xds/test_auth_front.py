@@ -189,7 +189,7 @@ async def test_bad_handshakes_cost_nothing(authority, tmp_path):
     other = Authority("other")
     async with (
         echo() as (target, _),
-        fronting(Source(authority), target, handshake_seconds=0.5, handshakes=2) as (
+        fronting(Source(authority), target, handshake_seconds=2, handshakes=2) as (
             front,
             port,
         ),
