@@ -150,9 +150,7 @@ class Settings:
         "FILE",
     )
     tls_key: Path | None = _setting(None, "Private key (PEM) of the TLS port.", _path, "FILE")
-    tls_client_ca: Path | None = _setting(
-        None, "CA (PEM) of the proxies' certificates.", _path, "FILE"
-    )
+    tls_client_ca: Path | None = _setting(None, "CA (PEM) of the proxies' certificates.", _path, "FILE")
     plaintext_secrets: PlaintextSecrets = _choice(
         "loopback", "Who gets secrets over the plaintext port.", ("loopback", "any", "never")
     )
