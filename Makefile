@@ -36,7 +36,7 @@ test-images: $(STAMP) ## Images and docker-compose on a Docker engine
 	$(BIN)/python -m pytest e2e/images -v -rs
 
 test-cluster: $(STAMP) ## In the cluster that KUBECONFIG names (docs/kind.md)
-	PYPILOT_E2E_KUBECONFIG="$${PYPILOT_E2E_KUBECONFIG:-$$KUBECONFIG}" $(BIN)/python -m pytest e2e/cluster -v -rs
+	PYPILOT_E2E_KUBECONFIG="$${PYPILOT_E2E_KUBECONFIG:-$$KUBECONFIG}" $(BIN)/python -m pytest e2e/cluster -v -rsP
 
 lint: $(STAMP) ## Style
 	$(BIN)/ruff check .
