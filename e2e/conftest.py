@@ -11,17 +11,21 @@ from pypilot.cli.demo.envoy import EnvoyNotFoundError, find_envoy
 from pypilot.cli.demo.netns import why_unavailable
 
 
-class OneWorkerForTheCluster(LoadScopeScheduling):
-    """As by default, but the tests on an API server share one worker: each worker that has some starts a server."""
+_SHARING = ("e2e/kube/", "e2e/images/", "e2e/cluster/")
+"""Tests that share something large, which each worker that has some of them would start for itself."""
+
+
+class OneWorkerForWhatIsShared(LoadScopeScheduling):
+    """As by default, but the tests that share an API server, images or an installation are all for one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "kube" if nodeid.startswith("e2e/kube/") else nodeid
+        return next((place for place in _SHARING if nodeid.startswith(place)), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Only where no other distribution was asked for."""
-    return OneWorkerForTheCluster(config, log) if config.getvalue("dist") == "load" else None
+    return OneWorkerForWhatIsShared(config, log) if config.getvalue("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
