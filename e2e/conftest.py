@@ -10,7 +10,6 @@ from xdist.scheduler import LoadScopeScheduling
 from pypilot.cli.demo.envoy import EnvoyNotFoundError, find_envoy
 from pypilot.cli.demo.netns import why_unavailable
 
-
 _SHARING = ("e2e/kube/", "e2e/images/", "e2e/cluster/")
 """Tests that share something large, which each worker that has some of them would start for itself."""
 
