@@ -20,7 +20,7 @@ from pypilot.kube.errors import ApiError, CredentialsError, Status, UnreachableE
 Parameters = Mapping[str, str]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 _OPEN_SECONDS = 10.0
 _LONGEST_RETRY_AFTER = 120.0
 

@@ -13,10 +13,10 @@ import structlog
 
 from pypilot.kube.connection import JSON, MERGE_PATCH, Connection, WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError, BrokenStreamError
+from pypilot.kube.lines import Lines
 from pypilot.kube.retry import Retry
 
 Data = Mapping[str, Any]
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 _LASTING_FAILURES = 3
 
 
@@ -71,12 +71,7 @@ async def create(connection: WritingConnection, path: str, body: Data, seconds: 
     Raises:
         ApiError, UnreachableError, CredentialsError, BrokenStreamError: as `read`.
     """
-    try:
-        return _decode((await connection.send("POST", path, body, seconds=seconds)).body)
-    except ApiError as error:
-        if error.status == 409:
-            return None
-        raise
+    return await _unless_conflict(connection, "POST", path, body, seconds)
 
 
 async def replace(connection: WritingConnection, path: str, body: Data, seconds: float = 10.0) -> dict[str, Any] | None:
@@ -85,8 +80,14 @@ async def replace(connection: WritingConnection, path: str, body: Data, seconds:
     Raises:
         ApiError, UnreachableError, CredentialsError, BrokenStreamError: as `read`.
     """
+    return await _unless_conflict(connection, "PUT", path, body, seconds)
+
+
+async def _unless_conflict(
+    connection: WritingConnection, method: str, path: str, body: Data, seconds: float
+) -> dict[str, Any] | None:
     try:
-        return _decode((await connection.send("PUT", path, body, seconds=seconds)).body)
+        return _decode((await connection.send(method, path, body, seconds=seconds)).body)
     except ApiError as error:
         if error.status == 409:
             return None
@@ -195,13 +196,12 @@ class Follower:
             allowWatchBookmarks="true",
             timeoutSeconds=str(self._times.watch),
         )
-        events, rest = 0, b""
+        events, text = 0, Lines()
         loop = asyncio.get_running_loop()
         begun = loop.time()
         async with self._connection.stream(self._collection.path, parameters, JSON, self._times.silence) as chunks:
             async for chunk in chunks:
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in filter(None, lines):
+                for line in filter(None, text.feed(chunk)):
                     self._take(_decode(line))
                     events += 1
         if not events and loop.time() - begun < 1:

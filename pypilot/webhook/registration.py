@@ -14,9 +14,9 @@ import structlog
 
 from pypilot.kinds.base import Kind
 from pypilot.kinds.gateway import KIND as GATEWAY
-from pypilot.kube.connection import WritingConnection
+from pypilot.kube.connection import STRATEGIC_PATCH, WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
-from pypilot.kube.objects import STRATEGIC_PATCH, Collection, Follower, FollowTimes, patch
+from pypilot.kube.objects import Collection, Follower, FollowTimes, patch
 from pypilot.kube.retry import Retry
 
 WEBHOOK: Final = "pypilot.validation.istio.io"

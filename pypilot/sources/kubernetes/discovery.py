@@ -10,11 +10,10 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from pypilot.kinds.base import Kind
-from pypilot.kube.connection import Connection
+from pypilot.kube.connection import JSON, Connection
 from pypilot.kube.errors import ApiError, BrokenStreamError
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
-JSON = "application/json"
 
 T = TypeVar("T")
 

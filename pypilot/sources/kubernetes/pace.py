@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from pypilot.kube.retry import Retry
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -28,25 +30,6 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
 
-
-class Backoff:
-    """Delays that double, each shortened by chance to between half and all of it."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._failures = 0
-
-    @property
-    def failures(self) -> int:
-        """How many in a row."""
-        return self._failures
-
-    def succeeded(self) -> None:
-        """Start over."""
-        self._failures = 0
-
-    def failed(self, at_least: float | None = None) -> float:
-        """Seconds to wait now; `at_least` is what the server asked for (Retry-After), and is never undercut."""
-        delay: float = min(self._pace.first_retry * 2.0 ** min(self._failures, 16), self._pace.longest_retry)
-        self._failures += 1
-        return (at_least or 0.0) + delay * (0.5 + self._pace.random() / 2)
+    def retry(self) -> Retry:
+        """Delays of this pace."""
+        return Retry(self.first_retry, self.longest_retry, self.random)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from pypilot.kinds.base import Kind, Origin
-from pypilot.kube.connection import Connection
+from pypilot.kube.connection import JSON, Connection
 from pypilot.kube.errors import (
     FAILURES,
     ApiError,
@@ -22,11 +22,11 @@ from pypilot.kube.errors import (
     ExpiredError,
     UnreachableError,
 )
+from pypilot.kube.lines import Lines
 from pypilot.sources.kubernetes.decoding import Batch, Item, Key, ObjectDecoder, Page
-from pypilot.sources.kubernetes.pace import Backoff, Pace
+from pypilot.sources.kubernetes.pace import Pace
 from pypilot.sources.kubernetes.store import Changes, KindStore
 
-_JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _EVENTS_AT_ONCE = 200
 _GOOD_WATCH_SECONDS = 1.0
@@ -93,8 +93,8 @@ class Reflector:
 
     def _begin(self) -> None:
         self._decoder = ObjectDecoder(self.resource.kind, self.resource.version)
-        self._backoff = Backoff(self._pace)
-        self._expiries = Backoff(self._pace)
+        self._backoff = self._pace.retry()
+        self._expiries = self._pace.retry()
         self._is_paged = True
         self._is_doubtful = False
         """True if the server may have gone back since it was last heard of."""
@@ -206,7 +206,7 @@ class Reflector:
             self._changed(changes)
 
     async def _page(self, parameters: Mapping[str, str]) -> Page:
-        accept = _METADATA.format("List") if self.resource.metadata_only else _JSON
+        accept = _METADATA.format("List") if self.resource.metadata_only else JSON
         answer = await self._connection.get(self.resource.path, parameters, accept, self._pace.request)
         return self._decoder.page(answer.body)
 
@@ -237,14 +237,14 @@ class Reflector:
         )
         begun = self._pace.clock()
         events = 0
-        accept = _METADATA.format("") if self.resource.metadata_only else _JSON
+        accept = _METADATA.format("") if self.resource.metadata_only else JSON
         try:
             async with self._connection.stream(self.resource.path, parameters, accept, self._pace.silence) as chunks:
                 self._watches += 1
                 # Nothing may happen for a minute, so that it holds must do as a proof that it works.
                 proof = asyncio.get_running_loop().call_later(_GOOD_WATCH_SECONDS, self._succeeded)
                 try:
-                    text = _Lines()
+                    text = Lines()
                     async for chunk in chunks:
                         lines = text.feed(chunk)
                         for start in range(0, len(lines), _EVENTS_AT_ONCE):
@@ -275,20 +275,3 @@ class Reflector:
                 self._version = batch.version
                 if changes or self.store.has_new_problems:
                     self._changed(changes)
-
-
-class _Lines:
-    """Chunks to lines. What was cut in the middle never counts."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []  # of one line: joined once, however many chunks a large object takes
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that this chunk completes."""
-        first, *rest = chunk.split(b"\n")
-        self._pieces.append(first)
-        if not rest:
-            return []
-        *lines, last = (b"".join(self._pieces), *rest)
-        self._pieces = [last]
-        return lines

@@ -17,7 +17,7 @@ from pypilot.kube.connection import Connection
 from pypilot.kube.errors import FAILURES, ApiError, UnreachableError
 from pypilot.sources.kubernetes.definitions import DefinitionWatch
 from pypilot.sources.kubernetes.discovery import Served, discover, has_started
-from pypilot.sources.kubernetes.pace import Backoff, Pace
+from pypilot.sources.kubernetes.pace import Pace
 from pypilot.sources.kubernetes.plan import Plan
 from pypilot.sources.kubernetes.reflector import Reflector
 from pypilot.sources.kubernetes.statistics import KindStatistics, Statistics, describe
@@ -114,7 +114,7 @@ class KubernetesSource:
 
     async def _supervise(self) -> None:
         """Ask what is served, start and stop reflectors accordingly; for ever."""
-        backoff = Backoff(self._pace)
+        backoff = self._pace.retry()
         if self._plan.is_namespaced:
             self._definitions.settled.set()
         else:
