@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.parity import DEFAULT
+from bench.recordings import DEFAULT
 from bench.storm import serve
 from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
 from pypilot.cli.demo.certificates import Authority

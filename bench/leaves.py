@@ -5,7 +5,7 @@ routes, filters and filter chains counts.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,20 +43,29 @@ def _item_key(field: str, item: Any, index: int) -> str:
     return str(index)
 
 
-def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any) -> dict[Path, Any]:
+    """Path -> value of everything in a decoded resource; an empty message counts as a leaf, an empty list as none."""
+    found: dict[Path, Any] = {}
+    _walk(value, (), found)
+    return found
+
+
+def _walk(value: Any, path: Path, found: dict[Path, Any]) -> None:
     if isinstance(value, Mapping):
         if not value:
-            yield path, "{}"
+            found[path] = "{}"
         for key, inner in value.items():
-            yield from _walk(inner, (*path, key))
+            _walk(inner, (*path, key), found)
     elif isinstance(value, list):
-        used: dict[str, int] = {}
         for index, item in enumerate(value):
             key = _item_key(path[-1] if path else "", item, index)
-            used[key] = used.get(key, 0) + 1
-            yield from _walk(item, (*path, f"[{key}]" if used[key] == 1 else f"[{key}#{used[key]}]"))
+            at, count = (*path, f"[{key}]"), 1
+            while at in found:  # equal scalars; equal messages count once
+                count += 1
+                at = (*path, f"[{key}#{count}]")
+            _walk(item, at, found)
     else:
-        yield path, value
+        found[path] = value
 
 
 @dataclass(slots=True)
@@ -76,6 +85,14 @@ class Score:
         self.exact += other.exact
         self.resources += other.resources
         return self
+
+    @classmethod
+    def sum(cls, scores: Iterable["Score"]) -> "Score":
+        """All of them together."""
+        total = cls()
+        for score in scores:
+            total += score
+        return total
 
     @property
     def f1(self) -> float:
@@ -99,25 +116,43 @@ class Difference:
     candidate: Any
 
 
-def compare(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[Score, list[Difference]]:
-    """Score the candidate's resources (name -> decoded resource) against the reference's."""
+Keep = Callable[[str, Path], bool]
+"""Whether the leaf of a resource at a path counts."""
+
+
+def compare(
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], keep: Keep | None = None
+) -> tuple[Score, list[Difference]]:
+    """Score the candidate's resources (name -> decoded resource) against the reference's.
+
+    A resource without a leaf to count is as if neither side had it.
+    """
     score, differences = Score(), list[Difference]()
+
+    def counted(side: Mapping[str, Any], name: str) -> dict[Path, Any]:
+        found = leaves(side[name]) if name in side else {}
+        return found if keep is None else {path: value for path, value in found.items() if keep(name, path)}
+
     for name in sorted(reference.keys() | candidate.keys()):
-        ours = dict(_walk(candidate[name], ())) if name in candidate else {}
-        theirs = dict(_walk(reference[name], ())) if name in reference else {}
+        theirs, ours = counted(reference, name), counted(candidate, name)
         score.reference += len(theirs)
         score.candidate += len(ours)
-        score.resources += 1
-        score.exact += ours == theirs
+        score.resources += bool(ours or theirs)
+        score.exact += bool(ours) and ours == theirs
         score.same += sum(1 for path, value in theirs.items() if path in ours and ours[path] == value)
-        if name not in candidate or name not in reference:
-            there = name in reference
-            differences.append(
-                Difference(name, "", "<present>" if there else "<absent>", "<absent>" if there else "<present>")
-            )
-            continue
-        for path in sorted(theirs.keys() | ours.keys()):
-            left, right = theirs.get(path, "<absent>"), ours.get(path, "<absent>")
-            if left != right:
-                differences.append(Difference(name, ".".join(path), left, right))
+        if name not in candidate and theirs:
+            differences.append(Difference(name, "", "<present>", "<absent>"))
+        elif name not in reference and ours:
+            differences.append(Difference(name, "", "<absent>", "<present>"))
+        else:
+            differences += _differing(name, theirs, ours)
     return score, differences
+
+
+def _differing(name: str, theirs: Mapping[Path, Any], ours: Mapping[Path, Any]) -> list[Difference]:
+    found = []
+    for path in sorted(theirs.keys() | ours.keys()):
+        left, right = theirs.get(path, "<absent>"), ours.get(path, "<absent>")
+        if left != right:
+            found.append(Difference(name, ".".join(path), left, right))
+    return found

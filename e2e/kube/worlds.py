@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bench.parity import DEFAULT
+from bench.recordings import DEFAULT
 from e2e.kube import objects
 from e2e.kube.client import Client, Data
 from pypilot.kinds import kind_of

@@ -7,6 +7,7 @@ Generated modules are imported by the names of the types that are met, never all
 import hashlib
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,13 +26,25 @@ _WELL_KNOWN = ("any", "duration", "empty", "struct", "timestamp", "wrappers")
 _ANY = "google.protobuf.Any"
 
 
-def resource_to_dict(resource: Resource) -> dict[str, Any]:
+Cover = Callable[[Message, FieldDescriptor, Any], bool]
+"""Covers a set field of a message if it is secret, and says whether it did."""
+
+
+def cover_sensitive(message: Message, field: FieldDescriptor, value: Any) -> bool:
+    """Cover what the API marks as sensitive."""
+    if not _is_sensitive(field):
+        return False
+    _cover(message, field, value)
+    return True
+
+
+def resource_to_dict(resource: Resource, cover: Cover = cover_sensitive) -> dict[str, Any]:
     """The resource as protobuf JSON with the API's own field names."""
     packed = any_pb2.Any.FromString(resource.any_bytes)
     message = _unpack(packed)
     if message is None:
         return {"@type": packed.type_url, "value": _undecoded(packed)}
-    _open(message)
+    _open(message, cover)
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
@@ -90,28 +103,26 @@ def _undecoded(packed: any_pb2.Any) -> str:
     return f"undecoded {name} sha256:{hashlib.sha256(packed.value).hexdigest()}"
 
 
-def _open(message: Message) -> None:
+def _open(message: Message, cover: Cover) -> None:
     """Make every `Any` in the message printable and cover its secrets, in place."""
     if isinstance(message, any_pb2.Any):
         if message.type_url:
-            _open_any(message)
+            _open_any(message, cover)
         return
     for field, value in message.ListFields():
-        if _is_sensitive(field):
-            _cover(message, field, value)
-        elif field.message_type is not None:
+        if not cover(message, field, value) and field.message_type is not None:
             for part in _parts(field, value):
-                _open(part)
+                _open(part, cover)
 
 
-def _open_any(packed: any_pb2.Any) -> None:
+def _open_any(packed: any_pb2.Any, cover: Cover) -> None:
     inner = _unpack(packed)
     if inner is None:
         text = wrappers_pb2.StringValue(value=_undecoded(packed))
         packed.type_url = PREFIX + "google.protobuf.StringValue"
         packed.value = text.SerializeToString()
         return
-    _open(inner)
+    _open(inner, cover)
     packed.value = inner.SerializeToString(deterministic=True)
 
 

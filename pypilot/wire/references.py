@@ -1,10 +1,10 @@
 """Which resources a resource refers to by name: what Envoy subscribes to when it gets it. Works on protobuf JSON."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pypilot.wire.decode import resource_to_dict
-from pypilot.wire.resource import ResourceSet
+from pypilot.wire.resource import Resource, ResourceSet
 from pypilot.wire.types import CLUSTER, ENDPOINT, ROUTE, SECRET, WILDCARD
 
 EXTENSION_CONFIG = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -36,7 +36,9 @@ def _walk(value: Any) -> Iterator[tuple[str, str]]:
         yield from _walk(item)
 
 
-def held_by(offered: Mapping[str, ResourceSet]) -> dict[str, dict[str, dict[str, Any]]]:
+def held_by(
+    offered: Mapping[str, ResourceSet], decode: Callable[[Resource], dict[str, Any]] = resource_to_dict
+) -> dict[str, dict[str, dict[str, Any]]]:
     """What a proxy would hold of these sets, decoded, by type URL and name.
 
     That is everything of the wildcard types, and of the other types whatever something held refers to.
@@ -47,7 +49,7 @@ def held_by(offered: Mapping[str, ResourceSet]) -> dict[str, dict[str, dict[str,
         type_url, resource = todo.pop()
         if resource.name in held[type_url]:
             continue
-        decoded = held[type_url][resource.name] = resource_to_dict(resource)
+        decoded = held[type_url][resource.name] = decode(resource)
         for wanted, name in references(type_url, decoded):
             found = offered[wanted].get(name) if wanted in offered else None
             if found is not None:

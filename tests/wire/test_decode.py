@@ -9,7 +9,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2
 from google.protobuf import any_pb2, wrappers_pb2
 
-from pypilot.wire.decode import REDACTED, resource_to_dict
+from pypilot.wire.decode import REDACTED, cover_sensitive, resource_to_dict
 from pypilot.wire.istio_messages import find_istio_message
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER, SECRET
@@ -126,3 +126,14 @@ def test_only_the_modules_that_are_needed_are_imported() -> None:
         "assert not any('http_connection_manager' in m for m in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_another_rule_of_what_is_covered() -> None:
+    certificate = common_pb2.TlsCertificate(
+        private_key=base_pb2.DataSource(inline_string="k"), password=base_pb2.DataSource(inline_string="p")
+    )
+    message = secret_pb2.Secret(name="s", tls_certificate=certificate)
+    resource = Resource.of("s", SECRET, message.SerializeToString())
+    decoded = resource_to_dict(resource, lambda m, f, v: f.name == "private_key" and cover_sensitive(m, f, v))
+    assert decoded["tls_certificate"]["password"] == {"inline_string": "p"}
+    assert decoded["tls_certificate"]["private_key"]["inline_string"].startswith("sha256:")
