@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TAG ?= 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kube images test-images test-cluster lint types layers check parity acceptance bench bench-kube clean
+.PHONY: help setup demo test test-kube images test-images test-cluster lint types layers check parity acceptance bench bench-kube protos clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,13 @@ bench: $(STAMP) ## Figures: compile, recompile, connect storms, memory
 
 bench-kube: $(STAMP) ## Figures on a real API server: start, memory, a change to the wire
 	$(BIN)/python -m bench.kube
+
+protos: ## Generate pypilot/wire/pb from protos/, with a compiler old enough for every protobuf that we allow
+	$(PYTHON) -m venv .protos
+	.protos/bin/pip install --quiet --disable-pip-version-check grpcio-tools==1.76.0 mypy-protobuf==3.6.0
+	PATH=$(CURDIR)/.protos/bin:$$PATH .protos/bin/python -m grpc_tools.protoc --proto_path=pypilot/wire/pb=protos \
+	  --python_out=. --mypy_out=quiet:. $(patsubst protos/%,pypilot/wire/pb/%,$(wildcard protos/*.proto))
+	rm -rf .protos
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

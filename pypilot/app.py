@@ -11,6 +11,8 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from types import MappingProxyType
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -21,6 +23,7 @@ from pypilot.admin.metrics import Metrics, monitoring_app
 from pypilot.assembly import make_engine
 from pypilot.cluster import ClusterServices
 from pypilot.compile.generators import GENERATORS
+from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
 from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
@@ -29,6 +32,7 @@ from pypilot.xds.auth import CertificateAuthenticator
 from pypilot.xds.server import XdsOptions, XdsServer
 from pypilot.xds.tls import TlsFiles, TlsSource
 
+_NO_PODS: Pods = MappingProxyType({})
 _REPORT_SECONDS = 5.0
 """How often it is looked for problems that came with no change of a source, as of compilation."""
 
@@ -47,9 +51,7 @@ class Application:
         self._supply = Supply(settings, connection, self.engine, self._changed)
         self._services: ClusterServices | None = None
         if connection is not None and (settings.secure_grpc_addr or settings.webhook_addr):
-            self._services = ClusterServices(
-                settings, connection, lambda: Reader(self.engine.world).mesh().trust_domain
-            )
+            self._services = ClusterServices(settings, connection, self._trust_domain, self._pods)
         self._namespaces = set(settings.namespaces)
         self.metrics = Metrics()
         self.server = XdsServer(
@@ -57,6 +59,7 @@ class Application:
             XdsOptions(plaintext_secrets=settings.plaintext_secrets, max_streams_writing=settings.concurrent_pushes),
             metrics=self.metrics,
             authenticators=(CertificateAuthenticator(),) if self._services is None else self._services.authenticators,
+            issue=self._services.issue if self._services and self._has_own_identity and settings.ca_server else None,
         )
         self.webhook_port: int | None = None
         self.http_port: int | None = None
@@ -145,6 +148,9 @@ class Application:
 
     def _trust_domain(self) -> str:
         return Reader(self.engine.world).mesh().trust_domain
+
+    def _pods(self) -> Pods:
+        return cast(Pods, self.engine.world.objects.get("Pod", _NO_PODS))
 
     async def _start_services(self) -> None:
         if self._services is None or not self._has_own_identity:

@@ -7,9 +7,9 @@ right (root Secret, root ConfigMaps, webhook), and the webhook itself. Made of s
 import asyncio
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from aiohttp import web
@@ -17,13 +17,16 @@ from aiohttp import web
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.lease import Election, LeaseTiming
 from pypilot.kube.token_review import ReviewStatistics, TokenReviews
+from pypilot.security.impersonation import Impersonation, Pods
+from pypilot.security.issuing import CertificateIssuer, IssueError, IssuingStatistics, Lifetimes
 from pypilot.security.published import CONFIG_MAP, PublishingStatistics, RootPublisher
 from pypilot.security.root import OWN, PLUGGED, RootKeeper
 from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.settings import Settings
 from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
-from pypilot.xds.auth import Authenticator, CertificateAuthenticator
+from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
+from pypilot.xds.certificates import RefusedError
 from pypilot.xds.token import TokenAuthenticator
 
 _SAY_SECONDS = 10.0
@@ -45,6 +48,7 @@ def role_rules(revision: str = "default") -> list[dict[str, list[str]]]:
         _rule("coordination.k8s.io", "leases", ("get", "update"), lease_name(revision)),
         _rule("coordination.k8s.io", "leases", ("create",)),
         _rule("", "secrets", ("list", "watch"), PLUGGED, OWN),
+        _rule("", "secrets", ("update",), OWN),
         _rule("", "secrets", ("create",)),
         _rule("networking.istio.io", "gateways", ("create",)),  # the webhook's self-test, as a dry run
     ]
@@ -78,6 +82,7 @@ class ClusterStatistics:
     tokens: ReviewStatistics
     publishing: PublishingStatistics
     webhook: str
+    certificates: IssuingStatistics
 
 
 class ClusterServices:
@@ -88,9 +93,10 @@ class ClusterServices:
         settings: Settings,
         connection: WritingConnection,
         trust_domain: Callable[[], str],
+        pods: Callable[[], Pods],
         timing: LeaseTiming | None = None,
     ) -> None:
-        """`trust_domain` is the mesh's at that moment."""
+        """`trust_domain` is the mesh's, `pods` those of the world, at that moment."""
         namespace, revision = settings.root_namespace, settings.revision
         self._keeper = RootKeeper(connection, namespace)
         self._serving = ServingIdentity(self._keeper, serving_names(namespace, settings.cluster_domain, revision))
@@ -116,6 +122,22 @@ class ClusterServices:
             TokenAuthenticator(self._reviews, trust_domain),
         )
         """For `XdsServer`."""
+        self._issuer = CertificateIssuer(
+            lambda: self._keeper.root,
+            Impersonation(pods, settings.ca_trusted_node_accounts).allows,
+            Lifetimes(timedelta(seconds=settings.workload_cert_ttl), timedelta(seconds=settings.max_workload_cert_ttl)),
+        )
+
+    async def issue(self, caller: Identity, csr: str, seconds: int, metadata: Mapping[str, object]) -> tuple[str, ...]:
+        """Sign a workload's certificate, for `XdsServer`.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        try:
+            return await self._issuer.issue(caller, csr, seconds, metadata)
+        except IssueError as error:
+            raise RefusedError(error.code, str(error)) from None
 
     async def start(self) -> None:
         """Begin; returns once there is a certificate to serve with, for which the first leader has to make a root."""
@@ -165,6 +187,7 @@ class ClusterServices:
             tokens=self._reviews.statistics(),
             publishing=self._publisher.statistics(),
             webhook=self._registration.state if self._registration else "not registered",
+            certificates=self._issuer.statistics,
         )
 
     def _bundle(self) -> bytes:

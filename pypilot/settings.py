@@ -46,6 +46,22 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _long_seconds(text: str) -> float:
+    value = float(text)
+    if not 60 <= value <= 10 * 366 * 86_400:
+        raise ValueError(f"{text} is out of range")
+    return value
+
+
+def _accounts(text: str) -> tuple[str, ...]:
+    accounts = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for account in accounts:
+        namespace, _, name = account.partition("/")
+        if not _LABEL.fullmatch(namespace) or not name or "/" in name:
+            raise ValueError(f"{account!r} is not NAMESPACE/NAME of a service account")
+    return accounts
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -153,6 +169,22 @@ class Settings:
     tls_client_ca: Path | None = _setting(None, "CA (PEM) of the proxies' certificates.", _path, "FILE")
     plaintext_secrets: PlaintextSecrets = _choice(
         "loopback", "Who gets secrets over the plaintext port.", ("loopback", "any", "never")
+    )
+
+    ca_server: bool = _setting(
+        True, "Sign certificates of workloads on the TLS port; needs a cluster.", _switch, is_switch=True
+    )
+    workload_cert_ttl: float = _setting(
+        86_400.0, "Seconds that a workload certificate holds, unless asked for otherwise.", _long_seconds, "SECONDS"
+    )
+    max_workload_cert_ttl: float = _setting(
+        7_776_000.0, "Seconds that a workload certificate holds at most.", _long_seconds, "SECONDS"
+    )
+    ca_trusted_node_accounts: tuple[str, ...] = _setting(
+        ("istio-system/ztunnel",),
+        "Service accounts that may ask for certificates of the pods of their own node.",
+        _accounts,
+        "NAMESPACE/NAME,…",
     )
 
     debounce_quiet: float = _setting(

@@ -12,6 +12,7 @@ from e2e.kube.cluster import Cluster
 from pypilot.cluster import ClusterServices, cluster_rules, publishing_rules, role_rules
 from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.kube.lease import LeaseTiming
+from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
 from pypilot.xds.server import XdsOptions, XdsServer
 from tests.xds.harness import HandCatalog
@@ -60,9 +61,11 @@ def permissions(space: str) -> list[dict[str, Any]]:
     ]
 
 
-async def token_of(client: Client, space: str, name: str, *audiences: str) -> str:
-    """A token by TokenRequest."""
+async def token_of(client: Client, space: str, name: str, *audiences: str, pod: str = "") -> str:
+    """A token by TokenRequest, bound to a pod if one is named."""
     spec: dict[str, Any] = {"expirationSeconds": 600}
+    if pod:
+        spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod}
     if audiences:
         spec["audiences"] = list(audiences)
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -83,18 +86,20 @@ class Replica:
         self.services = services
         self.catalog = HandCatalog()
         options = XdsOptions(plaintext_secrets="never")
-        self.server = XdsServer(self.catalog, options, authenticators=services.authenticators)
+        self.server = XdsServer(self.catalog, options, authenticators=services.authenticators, issue=services.issue)
         self.webhook_port = 0
 
 
 @asynccontextmanager
-async def replica(cluster: Cluster, client: Client, space: str, timing: LeaseTiming = QUICK) -> AsyncIterator[Replica]:
-    """A running one."""
+async def replica(
+    cluster: Cluster, client: Client, space: str, timing: LeaseTiming = QUICK, pods: Callable[[], Pods] = dict
+) -> AsyncIterator[Replica]:
+    """A running one; `pods` are those that its world would hold."""
     token = await token_of(client, space, ACCOUNT)
     kubeconfig = cluster.kubeconfig(user={"token": token}, name=f"{space}-{ACCOUNT}")
     connection = KubernetesConnection(Access(kubeconfig))
     settings = Settings(root_namespace=space, kubernetes=True)
-    services = ClusterServices(settings, connection, lambda: "cluster.local", timing)
+    services = ClusterServices(settings, connection, lambda: "cluster.local", pods, timing)
     made = Replica(services)
     runner = None
     try:

@@ -15,13 +15,19 @@ import structlog
 
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
-from pypilot.kube.objects import Collection, Follower, FollowTimes, create
+from pypilot.kube.objects import Collection, Follower, FollowTimes, create, replace
 from pypilot.kube.retry import Retry
-from pypilot.security.x509 import Root, make_root, parse_root, secret_data
+from pypilot.security.x509 import Root, is_due, make_root, parse_root, renewed_root, secret_data
 
 PLUGGED: Final = "cacerts"
 OWN: Final = "istio-ca-secret"
 TYPE_OF_OWN: Final = "istio.io/ca-root"
+_LOOK_SECONDS: Final = 3600.0
+"""How often it is looked if the root is to be renewed."""
+
+
+def _encoded(root: Root) -> dict[str, str]:
+    return {name: base64.b64encode(value).decode() for name, value in secret_data(root).items()}
 
 
 class RootKeeper:
@@ -63,13 +69,14 @@ class RootKeeper:
                 tasks.create_task(follower.run())
 
     async def keep_made(self) -> None:
-        """Only for the leader: whenever there is no Secret, make one. For ever."""
+        """Only for the leader: make a Secret whenever there is none, and renew our own in time. For ever."""
         retry = Retry(1.0, 30.0)
         while True:
             self._stirred.clear()
-            pause = None
+            pause: float | None = _LOOK_SECONDS
             try:
                 await self._make_if_absent()
+                await self._renew_if_due()
                 retry.succeeded()
             except FAILURES as error:
                 self._log.warning("the root cannot be made", error=str(error))
@@ -92,10 +99,26 @@ class RootKeeper:
             "kind": "Secret",
             "type": TYPE_OF_OWN,
             "metadata": {"name": OWN, "namespace": self._secrets.namespace},
-            "data": {name: base64.b64encode(value).decode() for name, value in secret_data(root).items()},
+            "data": _encoded(root),
         }
         if await create(self._connection, self._secrets.path, body) is not None:
             self._log.info("root made", secret=OWN, root=root.fingerprint)
+
+    async def _renew_if_due(self) -> None:
+        """Only what we made, and only if it is in use."""
+        secret = next(iter(self._followers[OWN].objects.values()), None)
+        if (
+            self._own is None
+            or secret is None
+            or self._followers[PLUGGED].objects
+            or not is_due(self._own, self._now())
+        ):
+            return
+        root = renewed_root(self._own, self._now())
+        body = {**secret, "data": _encoded(root)}
+        # The version in its metadata: should somebody else have changed it meanwhile, his change is looked at first.
+        if await replace(self._connection, self._secrets.named(OWN), body) is not None:
+            self._log.info("root renewed", secret=OWN, root=root.fingerprint)
 
     @property
     def trouble(self) -> str:

@@ -7,8 +7,9 @@ from typing import Final
 
 import structlog
 
+from pypilot.security.authority import Authority
 from pypilot.security.root import RootKeeper
-from pypilot.security.x509 import Issued, Root, issue_server
+from pypilot.security.x509 import Issued, Root
 
 LIFETIME: Final = timedelta(hours=24)
 _LONGEST_SLEEP = 600.0
@@ -103,7 +104,7 @@ class ServingIdentity:
             if self._now() < half:
                 return
         try:
-            self._issued, self._root = issue_server(root, self._names, self._now(), self._lifetime), root
+            self._issued, self._root = Authority(root).server(self._names, self._now(), self._lifetime), root
         except Exception as error:  # a CA that is about to expire, of a strange kind, ...: the last one stays
             self._log.error("no certificate could be issued", reason=str(error), root=root.fingerprint)
             return

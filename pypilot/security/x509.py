@@ -1,4 +1,4 @@
-"""X.509: make a root, read one, issue a server's certificate. Pure: times come in as arguments, keys show in no repr.
+"""X.509: make a root, read one. Pure: times come in as arguments, keys show in no repr.
 
 Source: RFC 5280; the form of Istio's own CA (CA-006).
 """
@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 CA_CERTIFICATE: Final = "ca-cert.pem"
 CA_KEY: Final = "ca-key.pem"
@@ -33,7 +32,7 @@ ROOT_LIFETIME: Final = timedelta(days=3650)
 SKEW: Final = timedelta(minutes=10)
 """How far the clock of a client may be behind."""
 
-_Signer = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+Signer = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +63,22 @@ class Issued:
     not_after: datetime
 
 
-def _pem(key: _Signer) -> bytes:
+def key_pem(key: Signer) -> bytes:
+    """A private key in PEM, unencrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _hash(key: _Signer) -> hashes.SHA256 | None:
+def signature_hash(key: Signer) -> hashes.SHA256 | None:
+    """What such a key signs with."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
 
 
-def _usage(*, is_ca: bool) -> x509.KeyUsage:
+def key_usage(*, is_ca: bool, enciphers: bool = False) -> x509.KeyUsage:
+    """The key usage of a CA, or of a TLS peer."""
     return x509.KeyUsage(
         digital_signature=not is_ca,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=enciphers,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=is_ca,
@@ -88,8 +90,28 @@ def _usage(*, is_ca: bool) -> x509.KeyUsage:
 
 def make_root(organization: str, now: datetime) -> Root:
     """A new self-signed root."""
-    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization[:64])])
+    return _self_signed(name, ec.generate_private_key(ec.SECP256R1()), now)
+
+
+def renewed_root(root: Root, now: datetime) -> Root:
+    """The same self-signed root for another ten years.
+
+    Key and name stay, so that whoever trusts either certificate trusts what was and what will be signed.
+    """
+    return _self_signed(x509.load_pem_x509_certificate(root.certificate).subject, load_signer(root.key), now)
+
+
+def is_due(root: Root, now: datetime) -> bool:
+    """True for a self-signed root of which less than a fifth of its life is left."""
+    certificate = x509.load_pem_x509_certificate(root.certificate)
+    if root.bundle != root.certificate or root.chain:
+        return False
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return now > certificate.not_valid_after_utc - life / 5
+
+
+def _self_signed(name: x509.Name, key: Signer, now: datetime) -> Root:
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()
@@ -100,12 +122,12 @@ def make_root(organization: str, now: datetime) -> Root:
         .not_valid_before(now - SKEW)
         .not_valid_after(now + ROOT_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_usage(is_ca=True), critical=True)
+        .add_extension(key_usage(is_ca=True), critical=True)
         .add_extension(identifier, critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(key, signature_hash(key))
     )
     pem = certificate.public_bytes(Encoding.PEM)
-    return Root(pem, _pem(key), b"", pem)
+    return Root(pem, key_pem(key), b"", pem)
 
 
 def secret_data(root: Root) -> dict[str, bytes]:
@@ -119,7 +141,7 @@ def parse_root(data: Mapping[str, bytes], now: datetime) -> Root:
     Raises:
         ValueError: it cannot be used; says why, and quotes nothing.
     """
-    certificate, key = _certificates(data, CA_CERTIFICATE), _load_key(data.get(CA_KEY, b""))
+    certificate, key = _certificates(data, CA_CERTIFICATE), load_signer(data.get(CA_KEY, b""))
     if not certificate:
         raise ValueError(f"{CA_CERTIFICATE} is missing")
     own = certificate[0]
@@ -131,7 +153,7 @@ def parse_root(data: Mapping[str, bytes], now: datetime) -> Root:
     _check_ca(own, now)
     _check_path([own, *(c for c in chain if c != own)], roots)
     between = [c for c in [own, *(c for c in chain if c != own)] if c not in roots]
-    return Root(_join([own]), _pem(key), _join(between), _join(roots))
+    return Root(_join([own]), key_pem(key), _join(between), _join(roots))
 
 
 def _check_ca(certificate: x509.Certificate, now: datetime) -> None:
@@ -178,56 +200,22 @@ def _certificates(data: Mapping[str, bytes], name: str) -> list[x509.Certificate
         raise ValueError(f"{name} is not a PEM certificate") from None
 
 
-def _load_key(text: bytes) -> _Signer:
+def load_signer(text: bytes) -> Signer:
+    """The key of a CA.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
     if not text.strip():
         raise ValueError(f"{CA_KEY} is missing")
     try:
         key = load_pem_private_key(text, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
         raise ValueError(f"{CA_KEY} is not an unencrypted PEM key") from None
-    if not isinstance(key, _Signer):
+    if not isinstance(key, Signer):
         raise ValueError(f"{CA_KEY} is of a kind that cannot sign here")
     return key
 
 
 def _join(certificates: Sequence[x509.Certificate]) -> bytes:
     return b"".join(c.public_bytes(Encoding.PEM) for c in certificates)
-
-
-def issue_server(root: Root, names: Sequence[str], now: datetime, lifetime: timedelta) -> Issued:
-    """A certificate with a new key for a server with these DNS names and IP addresses (XAUTH-005)."""
-    ca = x509.load_pem_x509_certificate(root.certificate)
-    signer = _load_key(root.key)
-    key = ec.generate_private_key(ec.SECP256R1())
-    begin = max(now - SKEW, ca.not_valid_before_utc)
-    end = min(now + lifetime, ca.not_valid_after_utc)
-    try:
-        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-            ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        )
-    except x509.ExtensionNotFound:
-        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())  # type: ignore[arg-type]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
-        .issuer_name(ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(is_ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(authority, critical=False)
-        .sign(signer, _hash(signer))
-    )
-    return Issued(certificate.public_bytes(Encoding.PEM) + root.chain, _pem(key), begin, end)
-
-
-def _general(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

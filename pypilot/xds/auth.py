@@ -38,6 +38,8 @@ class Identity:
     trust_domain: str
     namespace: str
     service_account: str
+    pod: str = ""
+    """The pod that the credential is bound to, where it is bound to one."""
 
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"

@@ -27,6 +27,7 @@ from pypilot.xds.auth import (
     authorize,
 )
 from pypilot.xds.catalog import Catalog
+from pypilot.xds.certificates import Issue, certificate_handler
 from pypilot.xds.connection import Caller, Connection, Form, decode
 from pypilot.xds.delta import DeltaSession
 from pypilot.xds.front import TlsFront, Verified
@@ -115,8 +116,11 @@ class XdsServer:
         *,
         metrics: Metrics | None = None,
         authenticators: Sequence[Authenticator] = (CertificateAuthenticator(),),
+        issue: Issue | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`issue` signs certificates for peers of the TLS port."""
+        self._issue = issue
         self._catalog = catalog
         self._options = options or XdsOptions()
         self._metrics: Metrics = metrics or NoMetrics()
@@ -157,9 +161,11 @@ class XdsServer:
             raise
         self._log.info("xds.listening", plaintext_port=self.plaintext_port, secure_port=self.secure_port)
 
-    async def _listen(self, address: str, admit: Callable[[str], Verified | None]) -> int:
+    async def _listen(
+        self, address: str, admit: Callable[[str], Verified | None], *more: grpc.GenericRpcHandler
+    ) -> int:
         server = grpc.aio.server(options=self._options.grpc_options())
-        server.add_generic_rpc_handlers((self._handler(admit),))
+        server.add_generic_rpc_handlers((self._handler(admit), *more))
         port: int = server.add_insecure_port(address)
         await server.start()
         self._servers.append(server)
@@ -173,8 +179,12 @@ class XdsServer:
                 raise DeniedError("UNAUTHENTICATED", "this is not the port to connect to")
             return verified
 
+        async def who(context: Any) -> Identity:
+            return await authenticate(_peer(context, admit(context.peer())), self._authenticators)
+
         front: TlsFront | None = None
-        port = await self._listen("127.0.0.1:0", admit)
+        more = () if self._issue is None else (certificate_handler(self._issue, who),)
+        port = await self._listen("127.0.0.1:0", admit, *more)
         front = TlsFront(contexts, ("127.0.0.1", port))
         self.secure_port = front.listen(address)
         self._front = front

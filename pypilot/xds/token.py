@@ -35,4 +35,4 @@ class TokenAuthenticator:
         account = parse_service_account(bearer.username)
         if account is None:
             raise DeniedError("UNAUTHENTICATED", f"{bearer.username!r} is not a service account")
-        return Identity(self._trust_domain(), *account)
+        return Identity(self._trust_domain(), *account, pod=bearer.pod)

@@ -7,15 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store
 from structlog.testing import capture_logs
 
 from pypilot.kube.errors import ApiError, UnreachableError
 from pypilot.kube.objects import FollowTimes
+from pypilot.security.authority import Authority
 from pypilot.security.published import CONFIG_MAP, RootPublisher
 from pypilot.security.root import RootKeeper
 from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.security.x509 import make_root, secret_data
 from tests.kube.fake_api import FakeApi
+from tests.security.test_authority import P256
 from tests.security.workloads import intermediate
 from tests.xds.harness import until
 
@@ -77,6 +80,37 @@ async def test_one_that_was_deleted_comes_back_as_it_was():
         api.remove(OWN)
         await until(lambda: OWN in api.objects)
         assert api.objects[OWN]["data"] == before
+
+
+async def test_our_own_is_renewed_with_its_key_and_whoever_trusts_either_trusts_both():
+    api = FakeApi()
+    now = datetime.now(UTC)
+    old = make_root("a", now - timedelta(days=365 * 9))
+    api.put(OWN, secret(secret_data(old)))
+    keepers = [RootKeeper(api, "root", times=TIMES) for _ in range(2)]
+    async with running(*(k.run() for k in keepers), *(k.keep_made() for k in keepers)):
+        await until(lambda: all(k.root and k.root.certificate != old.certificate for k in keepers))
+        new = keepers[0].root
+        await until(lambda: keepers[1].root == new)
+    assert new.key == old.key
+    certificates = [x509.load_pem_x509_certificate(r.certificate) for r in (old, new)]
+    assert certificates[1].not_valid_after_utc > now + timedelta(days=3600)
+    for root, other in ((old, new), (new, old)):
+        chain = Authority(root).workload(P256.public_key(), "spiffe://a/ns/b/sa/c", now, timedelta(days=1)).chain
+        leaf = x509.load_pem_x509_certificate(chain[0].encode())
+        store = Store([x509.load_pem_x509_certificate(other.bundle)])
+        assert PolicyBuilder().store(store).time(now).build_client_verifier().verify(leaf, []).subjects
+
+
+async def test_what_an_operator_plugged_in_is_never_written():
+    api = FakeApi()
+    api.put(OWN, secret(secret_data(make_root("a", datetime.now(UTC) - timedelta(days=365 * 9)))))
+    api.put(PLUGGED, secret(intermediate("operator")))
+    keeper = RootKeeper(api, "root", times=TIMES, now=lambda: datetime.now(UTC) + timedelta(days=45))
+    async with running(keeper.run(), keeper.keep_made()):
+        await until(lambda: keeper.root is not None)
+        await until(lambda: keeper.trouble == "")
+    assert api.writes() == []
 
 
 async def test_it_is_tried_again_until_it_can_be_made():

@@ -9,7 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from pypilot.security.x509 import ROOT_LIFETIME, SKEW, issue_server, make_root, parse_root, secret_data
+from pypilot.security.authority import Authority
+from pypilot.security.x509 import ROOT_LIFETIME, SKEW, make_root, parse_root, secret_data
 from pypilot.xds.tls import TlsMaterial, server_context
 from tests.security.workloads import intermediate, name, pem, sign
 
@@ -62,7 +63,7 @@ async def handshake(issued, trusted, host):
 
 async def test_clients_accept_what_it_issues_under_its_names_only():
     root = make_root("cluster.local", NOW)
-    issued = issue_server(root, NAMES, NOW, DAY)
+    issued = Authority(root).server(NAMES, NOW, DAY)
     assert (issued.not_before, issued.not_after) == (NOW - SKEW, NOW + DAY)
     for host in NAMES:
         assert await handshake(issued, root.bundle, host)
@@ -75,7 +76,7 @@ async def test_a_plugged_in_intermediate_shows_its_way_to_the_root():
     root = parse_root(data, NOW)
     assert root.bundle == data["root-cert.pem"]
     assert root.chain == data["ca-cert.pem"]
-    issued = issue_server(root, NAMES, NOW, DAY)
+    issued = Authority(root).server(NAMES, NOW, DAY)
     key = ssl.create_default_context(cadata=root.bundle.decode())
     assert key.cert_store_stats()["x509_ca"] == 1
     certificates = x509.load_pem_x509_certificates(issued.chain)
@@ -101,7 +102,7 @@ def test_other_keys_sign_too(key):
 
     certificate = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     root = parse_root({"ca-cert.pem": certificate.public_bytes(Encoding.PEM), "ca-key.pem": pem(key)}, NOW)
-    issued = issue_server(root, NAMES, NOW, timedelta(days=30))
+    issued = Authority(root).server(NAMES, NOW, timedelta(days=30))
     assert issued.not_after <= certificate.not_valid_after_utc  # never beyond its CA
     x509.load_pem_x509_certificates(issued.chain)[0].verify_directly_issued_by(certificate)
 
@@ -140,7 +141,7 @@ def test_what_cannot_be_a_root(what):
 
 def test_keys_show_nowhere():
     root = make_root("a", NOW)
-    issued = issue_server(root, NAMES, NOW, DAY)
+    issued = Authority(root).server(NAMES, NOW, DAY)
     for shown in (repr(root), str(root), repr(issued), str(issued)):
         assert "PRIVATE" not in shown
         assert root.key.decode().splitlines()[1] not in shown
@@ -148,7 +149,7 @@ def test_keys_show_nowhere():
 
 def test_long_names_are_no_trouble():
     root = make_root("o" * 100, NOW)
-    issued = issue_server(root, [f"{'x' * 60}.{'y' * 60}.svc"], NOW, DAY)
+    issued = Authority(root).server([f"{'x' * 60}.{'y' * 60}.svc"], NOW, DAY)
     certificate = x509.load_pem_x509_certificates(issued.chain)[0]
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [f"{'x' * 60}.{'y' * 60}.svc"]

@@ -14,7 +14,8 @@ from aiohttp import web
 from pypilot.kinds import KINDS
 from pypilot.kube.errors import ApiError
 from pypilot.kube.objects import FollowTimes
-from pypilot.security.x509 import issue_server, make_root
+from pypilot.security.authority import Authority
+from pypilot.security.x509 import make_root
 from pypilot.webhook.registration import WEBHOOK, Registration, configuration_name, webhook_configuration
 from pypilot.webhook.server import WebhookTls, webhook_app
 from tests.kube.fake_api import FakeApi
@@ -29,7 +30,7 @@ class Source:
 
     def renew(self):
         self.root = make_root("test", datetime.now(UTC))
-        self.issued = issue_server(self.root, ["localhost"], datetime.now(UTC), timedelta(hours=1))
+        self.issued = Authority(self.root).server(["localhost"], datetime.now(UTC), timedelta(hours=1))
         self.count += 1
 
     def stamp(self):

@@ -1,0 +1,1 @@
+"""Messages generated from `protos/` (`make protos`); nothing is written here by hand."""

@@ -1,0 +1,50 @@
+"""IstioCertificateService on the TLS port: certificates for those who proved who they are (CA-001).
+
+Carries requests; what is granted is the issuer's business.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal
+
+import grpc
+import structlog
+from google.protobuf.json_format import MessageToDict
+
+from pypilot.wire.pb.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from pypilot.xds.auth import DeniedError, Identity
+
+SERVICE: Final = "istio.v1.auth.IstioCertificateService"
+
+
+class RefusedError(Exception):
+    """No certificate; the text is told to the caller."""
+
+    def __init__(
+        self, code: Literal["INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAVAILABLE", "INTERNAL"], reason: str
+    ) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+Issue = Callable[[Identity, str, int, Mapping[str, object]], Awaitable[tuple[str, ...]]]
+"""(caller, PKCS #10 in PEM, seconds, metadata) -> chain in PEM, the certificate first. Raises RefusedError."""
+
+
+def certificate_handler(issue: Issue, who: Callable[[Any], Awaitable[Identity]]) -> grpc.GenericRpcHandler:
+    """The handler for a gRPC server; `who` proves the caller of a call, or raises DeniedError."""
+    log = structlog.get_logger()
+
+    async def create(request: IstioCertificateRequest, context: Any) -> IstioCertificateResponse:
+        try:
+            caller = await who(context)
+            chain = await issue(caller, request.csr, request.validity_duration, MessageToDict(request.metadata))
+            return IstioCertificateResponse(cert_chain=chain)
+        except (DeniedError, RefusedError) as error:
+            log.warning("ca.denied", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode[error.code], str(error))
+            raise
+
+    method = grpc.unary_unary_rpc_method_handler(
+        create, IstioCertificateRequest.FromString, IstioCertificateResponse.SerializeToString
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, {"CreateCertificate": method})
