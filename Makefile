@@ -50,8 +50,8 @@ layers: $(STAMP) ## The rules between rooms
 
 check: lint types layers test ## Everything that CI checks
 
-parity: $(STAMP) ## Compare with recorded istiod answers (RECORDINGS=DIR, SOURCE=files|kube)
-	$(BIN)/python -m bench.parity $(if $(RECORDINGS),--recordings $(RECORDINGS)) $(if $(SOURCE),--source $(SOURCE))
+parity: $(STAMP) ## Compare with recorded istiod answers (SCOPE=all|traffic, RECORDINGS=DIR, SOURCE=files|kube)
+	$(BIN)/python -m bench.parity $(if $(SCOPE),--scope $(SCOPE)) $(if $(RECORDINGS),--recordings $(RECORDINGS)) $(if $(SOURCE),--source $(SOURCE))
 
 acceptance: $(STAMP) ## A real Envoy takes everything of every recording (root on Linux)
 	$(BIN)/python -m bench.acceptance $(if $(RECORDINGS),--recordings $(RECORDINGS))

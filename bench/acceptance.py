@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.recordings import DEFAULT
+from bench.archive import RECORDINGS_HELP, recordings
+from bench.recordings import scenarios_in
 from bench.storm import serve
 from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
 from pypilot.cli.demo.certificates import Authority
@@ -61,19 +62,19 @@ async def _one(node: Path, xds: tuple[str, int], folder: Path, delta: bool) -> l
         return [f"{name} = {count}" for name, count in refused.items()] + (envoy.complaints() if refused else [])
 
 
-async def _all(recordings: Path, only: str) -> int:
+async def _all(folder: Path, only: str) -> int:
     failures = done = 0
-    for scenario in sorted(p for p in recordings.iterdir() if (p / "world.yaml").exists()):
+    for scenario in scenarios_in(folder):
         if not scenario.name.startswith(only):
             continue
-        config = [str(p) for p in (recordings / "cluster.yaml", scenario / "world.yaml") if p.exists()]
+        config = [str(p) for p in (folder / "cluster.yaml", scenario / "world.yaml") if p.exists()]
         mesh = ["--mesh-config", str(scenario / "mesh.yaml")]
-        with serve(config, mesh) as server, tempfile.TemporaryDirectory() as folder:
+        with serve(config, mesh) as server, tempfile.TemporaryDirectory() as work:
             host, _, port = server.grpc_address.rpartition(":")
             for number, node in enumerate(sorted((scenario / "nodes").glob("*.json"))):
                 if json.loads(node.read_text())["id"].partition("~")[0] not in ("sidecar", "router"):
                     continue
-                wrong = await _one(node, (host, int(port)), Path(folder) / node.stem, delta=number % 2 == 0)
+                wrong = await _one(node, (host, int(port)), Path(work) / node.stem, delta=number % 2 == 0)
                 done += 1
                 failures += bool(wrong)
                 print(
@@ -83,10 +84,10 @@ async def _all(recordings: Path, only: str) -> int:
     return 1 if failures else 0
 
 
-def _provide_files(recordings: Path) -> None:
+def _provide_files(folder: Path) -> None:
     """The certificates that the recordings name by path, over a read-only look at /etc that ends with this process."""
     named = set()
-    for world in recordings.glob("*/world.yaml"):
+    for world in folder.glob("*/world.yaml"):
         named.update(re.findall(r"(?:/etc/[\w./-]+\.(?:pem|crt|key))", world.read_text()))
     if not named:
         return
@@ -106,18 +107,16 @@ def _provide_files(recordings: Path) -> None:
 def main() -> int:
     """Move into a network namespace, then try every node."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, default=DEFAULT, metavar="DIR")
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help=RECORDINGS_HELP)
     parser.add_argument("--only", default="", help="scenarios whose name starts with this")
     given = parser.parse_args()
-    if not given.recordings.is_dir():
-        print(f"no recordings at {given.recordings}: nothing to try")
-        return 0
     if _INSIDE not in os.environ:
         command = ["unshare", "--net", "--mount", sys.executable, "-m", "bench.acceptance", *sys.argv[1:]]
         return subprocess.call(command, env={**os.environ, _INSIDE: "1"})
     subprocess.check_call(["ip", "link", "set", "lo", "up"])
-    _provide_files(given.recordings)
-    return asyncio.run(_all(given.recordings, given.only))
+    with recordings(given.recordings) as folder:
+        _provide_files(folder)
+        return asyncio.run(_all(folder, given.only))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.archive import RECORDINGS_HELP, recordings
 from bench.differences import Filter, read_differences
 from bench.leaves import Difference, Score, compare
-from bench.recordings import DEFAULT, TYPES, compiled, engine_for, is_traffic, nodes, recorded, scenarios_in
+from bench.recordings import TYPES, compiled, engine_for, is_traffic, nodes, recorded, scenarios_in
 from pypilot.engine.loop import Engine
 
 
@@ -104,7 +105,7 @@ def _required(results: list[NodeResult], require: list[float]) -> list[str]:
 def main() -> int:
     """Print the table; with `--show`, the differences too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, default=DEFAULT, metavar="DIR")
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help=RECORDINGS_HELP)
     parser.add_argument("--scope", default="all", help="all, traffic, or names of scenarios with commas between")
     parser.add_argument("--only", default="", help="scenarios whose name starts with this")
     parser.add_argument("--node", default="", help="nodes whose name starts with this")
@@ -112,21 +113,19 @@ def main() -> int:
     parser.add_argument("--require", type=float, nargs=3, metavar=("F1", "NODE", "EXACT"), help="fail if less")
     parser.add_argument("--source", choices=("files", "kube"), default="files", help="how the worlds come to pypilot")
     given = parser.parse_args()
-    if not given.recordings.is_dir():
-        print(f"no recordings at {given.recordings}: nothing to compare")
-        return 0
-    if given.source == "files":
-        return _compare(given, engine_for)
-    from bench.parity_kube import cluster_engines  # what it imports belongs to the tests
+    with recordings(given.recordings) as folder:
+        if given.source == "files":
+            return _compare(folder, given, engine_for)
+        from bench.parity_kube import cluster_engines  # what it imports belongs to the tests
 
-    with cluster_engines() as engines:
-        return _compare(given, engines)
+        with cluster_engines() as engines:
+            return _compare(folder, given, engines)
 
 
-def _compare(given: argparse.Namespace, engines: Callable[[Path], Engine]) -> int:
+def _compare(folder: Path, given: argparse.Namespace, engines: Callable[[Path], Engine]) -> int:
     deliberate = Filter(read_differences())
     results: list[NodeResult] = []
-    for scenario in scenarios_in(given.recordings):
+    for scenario in scenarios_in(folder):
         if _selected(scenario.name, given):
             results += compare_scenario(scenario, engines(scenario), deliberate, given.node)
     if not results:

@@ -15,6 +15,7 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is compiled to tests/golden/*/*/out.yaml")
+    parser.addoption("--update-floors", action="store_true", help="raise tests/parity/floors.json to what is reached")
 
 
 @pytest.fixture(autouse=True)
