@@ -6,6 +6,7 @@ from types import MappingProxyType
 from pypilot.compile.clusters import compile_clusters
 from pypilot.compile.endpoints import compile_endpoints
 from pypilot.compile.listeners import compile_listeners
+from pypilot.compile.name_table import compile_name_table
 from pypilot.compile.routes import compile_routes
 from pypilot.compile.secrets import compile_secrets
 from pypilot.wire import types
@@ -20,5 +21,6 @@ GENERATORS: Mapping[str, Callable[[Reader, Proxy], ResourceSet]] = MappingProxyT
         types.LISTENER: compile_listeners,
         types.ROUTE: compile_routes,
         types.SECRET: compile_secrets,
+        types.NAME_TABLE: compile_name_table,
     }
 )

@@ -5,7 +5,7 @@ Sections are those of https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_p
 
 import pytest
 
-from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, ROUTE, SECRET
 from tests.xds.builders import SotwClient, World, one
 
 # How the client specifies what resources to return
@@ -32,6 +32,16 @@ def test_first_request_without_names_of_another_type_asks_for_nothing(type_url):
     world = World()
     world.put(type_url, {"a": "1"})
     assert SotwClient(world).ask(type_url) == []
+
+
+def test_the_name_table_has_no_name_and_comes_whenever_it_changes():
+    world = World(NDS={"": "1"})  # NDS-001
+    client = SotwClient(world)
+    first = one(client.ask(NAME_TABLE))
+    assert first.resources == {"": "1"}
+    assert client.ask(NAME_TABLE, nonce=first.nonce) == []
+    world.put(NAME_TABLE, {"": "2"})
+    assert one(client.pushed()).resources == {"": "2"}
 
 
 def test_legacy_wildcard_ends_when_a_name_is_given():

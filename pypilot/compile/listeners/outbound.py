@@ -6,14 +6,13 @@ Views that resolve alike get equal listeners and so share their bytes. Builds no
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Literal, NamedTuple, TypeAlias
 
 from pypilot.compile.listeners.chains import PLAIN_HTTP, RAW_BUFFER, Chain, ChainMatch, HttpChain, without_overlaps
 from pypilot.compile.listeners.tcp_routes import tcp_chains
 from pypilot.compile.listeners.tls_routes import tls_chains
 from pypilot.compile.routes.hosts import is_wildcard
-from pypilot.compile.routes.seen import addresses_of
+from pypilot.compile.routes.seen import addresses_of, met_pods
 from pypilot.compile.services import visible_services
 from pypilot.compile.view import ProxyView
 from pypilot.world.model import WILDCARD_ADDRESS, MeshPort, MeshService, Protocol, Resolution
@@ -188,39 +187,19 @@ class _Plan:
         return HttpChain(match, route_name, grpc_web, service.hostname if dynamic else "")
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _pods(reader: Reader, service: MeshService, port: MeshPort) -> list[str]:
-    """Addresses of the endpoints that have the port, each once."""
-    found = (e.address for e in reader.endpoints(service.key) if e.port(port.name) is not None)
-    return [address for address in dict.fromkeys(found) if _is_address(address)]
-
-
-def _is_headless(service: MeshService, addresses: tuple[str, ...], speech: Speech) -> bool:
-    return service.resolution is Resolution.PASSTHROUGH and not addresses and speech != "http"
-
-
 def _places(reader: Reader, scope: OutboundScope, service: MeshService, port: MeshPort) -> Iterator[_Place]:
     """Where a port of a service listens (LIS-005, LIS-012, LIS-013, SE-008)."""
     if not scope.captured:
         yield _Place(scope.localhost)
         return
-    speech = _speech(port.protocol)
-    if speech == "http":
+    if port.protocol.is_http:
         yield _Place(scope.wildcard)
         return
     addresses = addresses_of(service, scope.view)
-    if _is_headless(service, addresses, speech):
-        pods = _pods(reader, service, port)
-        if pods or service.kubernetes or service.selector:
-            yield from (_Place(pod, pod=True) for pod in pods)
-            return
+    pods = met_pods(reader, service, addresses, port)
+    if pods is not None:
+        yield from (_Place(pod, pod=True) for pod in pods)
+        return
     # Each address of a ServiceEntry is a service of its own (SE-001); a Service listens on its first.
     for address in addresses[:1] if service.kubernetes else addresses:
         yield _Place(scope.wildcard, (address,)) if "/" in address else _Place(address, address=address)

@@ -3,7 +3,7 @@
 from pypilot.compile.gateways.merge import merged_servers
 from pypilot.compile.proxy_settings import route_headers
 from pypilot.compile.routes.gateway import compile_gateway, gateway_view
-from pypilot.compile.routes.seen import routing_view
+from pypilot.compile.routes.seen import route_names, routing_view
 from pypilot.compile.routes.sidecar import compile_sidecar
 from pypilot.compile.view import view_of
 from pypilot.wire.node import Proxy
@@ -16,7 +16,9 @@ def compile_routes(reader: Reader, proxy: Proxy) -> ResourceSet:
     view = routing_view(reader.call(view_of, proxy))
     headers = reader.call(route_headers, proxy.proxy_config)
     if view.is_sidecar:
-        return reader.call(compile_sidecar, view, headers)
+        # The only pod of a headless service has no listener to itself, so nothing names its routes.
+        own = tuple(name for name in route_names(reader, view).sniffed if name.pods == (proxy.ip,))
+        return reader.call(compile_sidecar, view, headers, own)
     if view.is_router:
         merged = merged_servers(reader, proxy)
         served = gateway_view(reader, view, proxy, (server for _, servers in merged.routes for server in servers))

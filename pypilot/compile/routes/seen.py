@@ -5,8 +5,9 @@ What comes from services alone is kept apart from what VirtualServices add, for 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pypilot.compile.destination_rules import Selection, destination_rule_for, subsets_of, traffic_policy
 from pypilot.compile.features.text import is_sendable
@@ -56,12 +57,48 @@ def _by_port(reader: Reader, namespace: str) -> Mapping[int, tuple[ServiceKey, .
     return MappingProxyType({number: tuple(keys) for number, keys in found.items()})
 
 
-def addresses_of(service: MeshService, view: ProxyView) -> tuple[str, ...]:
+class AddressView(Protocol):
+    """What of a view says which addresses it uses."""
+
+    @property
+    def ipv4(self) -> bool: ...
+
+    @property
+    def ipv6(self) -> bool: ...
+
+    @property
+    def dns_vips(self) -> bool: ...
+
+
+def addresses_of(service: MeshService, view: AddressView) -> tuple[str, ...]:
     """The virtual addresses that proxies of a view use (SE-017). A Service's are filtered by address family."""
     addresses = service.addresses or (service.auto_addresses if view.dns_vips else ())
     if service.kubernetes or not service.addresses:
         addresses = usable_addresses(addresses, view.ipv4, view.ipv6)
     return tuple(a for a in addresses if a != WILDCARD_ADDRESS)
+
+
+def is_address(text: str) -> bool:
+    """True for an IP address; hosts of other services may be names or CIDRs."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def met_pods(
+    reader: Reader, service: MeshService, addresses: tuple[str, ...], port: MeshPort
+) -> tuple[str, ...] | None:
+    """The pods that clients call by their own addresses, so that each has a listener; None if they do not (LIS-013).
+
+    A headless Service without pods has no listener at all; a ServiceEntry that could have no pods, one for any address.
+    """
+    if service.resolution is not Resolution.PASSTHROUGH or addresses or port.protocol.is_http:
+        return None
+    found = (e.address for e in reader.endpoints(service.key) if e.port(port.name) is not None)
+    pods = tuple(address for address in dict.fromkeys(found) if is_address(address))
+    return pods if pods or service.kubernetes or service.selector else None
 
 
 def _domains(view: ProxyView, service: MeshService, aliases: Aliases) -> Domains:
@@ -90,11 +127,20 @@ def services_on_port(reader: Reader, view: ProxyView, number: int) -> Mapping[st
     return reader.call(_on_port, view, number)
 
 
+class SniffedName(NamedTuple):
+    """A configuration for one port of one service, whose protocol is detected (RDS-001)."""
+
+    hostname: str
+    port: int
+    pods: tuple[str, ...] = ()
+    """The pods that are called by their own addresses: one that is alone needs none for itself (LIS-013)."""
+
+
 class RouteNames(NamedTuple):
     """The RouteConfigurations that a sidecar's listeners may name."""
 
     ports: tuple[int, ...]
-    sniffed: tuple[tuple[str, int], ...]
+    sniffed: tuple[SniffedName, ...]
     """Services on ports of undeclared protocol with a listener of their own (RDS-001)."""
     http: tuple[int, ...]
     """All ports on which requests may be routed."""
@@ -102,22 +148,28 @@ class RouteNames(NamedTuple):
 
 def _names(reader: Reader, view: ProxyView) -> RouteNames:
     ports: set[int] = set()
-    sniffed: dict[tuple[str, int], None] = {}
+    sniffed: dict[tuple[str, int], SniffedName] = {}
+    http: set[int] = set()
     for key in visible_services(reader, view.namespace):
         service = reader.service(key)
         if service is None or service.resolution is Resolution.ALIAS:
             continue
         addresses = addresses_of(service, view)
-        own_listener = service.headless or any("/" not in a for a in addresses)
+        own_listener = any("/" not in a for a in addresses)
         shared_listener = not addresses or any("/" in a for a in addresses)
         for port in service.ports:
-            undeclared = port.protocol.is_unsupported
-            if port.protocol.is_http or (undeclared and shared_listener):
+            if port.protocol.is_http:
                 ports.add(port.number)
-            if undeclared and own_listener:
-                sniffed.setdefault((service.hostname, port.number))
-    http = ports | {number for _, number in sniffed}
-    return RouteNames(tuple(sorted(ports)), tuple(sniffed), tuple(sorted(http)))
+            if not port.protocol.is_unsupported:
+                continue
+            http.add(port.number)
+            pods = met_pods(reader, service, addresses, port)
+            if shared_listener and pods is None:
+                ports.add(port.number)
+            if own_listener or pods:
+                name = SniffedName(service.hostname, port.number, pods or ())
+                sniffed.setdefault((name.hostname, name.port), name)
+    return RouteNames(tuple(sorted(ports)), tuple(sniffed.values()), tuple(sorted(ports | http)))
 
 
 def route_names(reader: Reader, view: ProxyView) -> RouteNames:

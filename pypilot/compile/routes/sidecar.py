@@ -6,7 +6,7 @@ from types import MappingProxyType
 from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.assign import virtual_hosts_on_port
 from pypilot.compile.routes.domains import proxied_domains
-from pypilot.compile.routes.seen import route_names
+from pypilot.compile.routes.seen import SniffedName, route_names
 from pypilot.compile.routes.virtual_hosts import HostKey, compile_catch_all, compile_host, route_configuration
 from pypilot.compile.view import ProxyView
 from pypilot.wire.resource import Chunk, Resource, ResourceSet
@@ -49,11 +49,17 @@ def compile_http_proxy(reader: Reader, view: ProxyView, headers: RouteHeaders) -
     return route_configuration(HTTP_PROXY, frames, ignore_port=False)
 
 
-def compile_sidecar(reader: Reader, view: ProxyView, headers: RouteHeaders) -> ResourceSet:
-    """All configurations that the listeners of a view's sidecars may name."""
+def compile_sidecar(
+    reader: Reader, view: ProxyView, headers: RouteHeaders, own: tuple[SniffedName, ...] = ()
+) -> ResourceSet:
+    """All configurations that the listeners of a view's sidecars may name; not those of `own`."""
     names = route_names(reader, view)
     ports = Chunk(reader.call(compile_port, view, port, headers) for port in names.ports)
-    sniffed = Chunk(reader.call(compile_sniffed, view, host, port, headers) for host, port in names.sniffed)
+    sniffed = Chunk(
+        reader.call(compile_sniffed, view, name.hostname, name.port, headers)
+        for name in names.sniffed
+        if name not in own
+    )
     if reader.mesh().proxy_http_port <= 0:
         return ResourceSet((ports, sniffed))
     return ResourceSet((ports, sniffed, Chunk((reader.call(compile_http_proxy, view, headers),))))
