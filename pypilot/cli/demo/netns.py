@@ -1,9 +1,9 @@
-"""Network namespaces joined by a veth pair, and the iptables rules that send a client's traffic to its sidecar.
+"""Network namespaces joined by a veth pair, in which a client's traffic goes to its sidecar.
 
 Everything lives in namespaces made here and goes with them: the machine's own addresses, routes and firewall are never
 touched. Sockets are made inside a namespace by a thread that enters it and ends; the rest of the process stays outside.
 
-Source: `istio-iptables` (IPT-001…IPT-003). Needs Linux, root, `ip` and `iptables`.
+Needs Linux, root, `ip` and `iptables`.
 """
 
 import asyncio
@@ -18,6 +18,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from pypilot.proxy.capture.kernel import KernelError, Tools, apply
+from pypilot.proxy.capture.plan import Capture
 
 T = TypeVar("T")
 
@@ -114,17 +117,11 @@ class NetworkNamespace:
 
     async def redirect_outbound(self, *, to_port: int, except_uid: int) -> None:
         """Send all outbound TCP to a local port, except what `except_uid` sends and what goes to loopback (IPT-003)."""
-        rules = f"""*nat
-:ISTIO_OUTPUT - [0:0]
-:ISTIO_REDIRECT - [0:0]
--A OUTPUT -p tcp -j ISTIO_OUTPUT
--A ISTIO_OUTPUT -m owner --uid-owner {except_uid} -j RETURN
--A ISTIO_OUTPUT -d 127.0.0.0/8 -j RETURN
--A ISTIO_OUTPUT -j ISTIO_REDIRECT
--A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {to_port}
-COMMIT
-"""
-        await run("ip", "netns", "exec", self.name, _which("iptables-restore") or "iptables-restore", stdin=rules)
+        capture = Capture(proxy_port=to_port, uids=(str(except_uid),), gids=(), inbound_ports=())
+        try:
+            await asyncio.to_thread(apply, capture, False, Tools(self.prefix))
+        except KernelError as error:
+            raise NamespaceError(str(error)) from None
 
 
 def _setns(descriptor: int) -> None:
