@@ -87,11 +87,13 @@ async def test_traffic_follows_every_kind_of_change(tmp_path, api_type):
                 await eventually(serial(renewed), proxy.serial, "tls-2")
                 assert await proxy.serial("tls-1") == serial(first)
 
-                # A listener goes, another waits for a secret that comes later.
+                # A listener goes, another waits for a secret that comes later, and hurts nobody meanwhile (GW-050).
                 put(catalog, LISTENER, listener("plain"), listener("tls-3", "third"))
                 put(catalog, ROUTE, route("plain", "a"), route("tls-3", "c"))
                 catalog.publish()
                 await eventually(0, proxy.port, "tls-1")
+                assert await proxy.serial("tls-3") == 0
+                assert await proxy.answer("plain") == "one"
                 third = secret("third", authority)
                 put(catalog, SECRET, first, renewed, third)
                 catalog.publish()
