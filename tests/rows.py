@@ -16,7 +16,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent
-DONE = ("MESH PC NODE KSVC VS RDS DR SE WE SC GW LIS FILT EDS OUT SDS NDS EF").split()
+DONE = (
+    *("MESH", "PC", "NODE", "KSVC", "VS", "RDS", "DR", "SE", "WE", "SC"),
+    *("GW", "LIS", "FILT", "EDS", "OUT", "SDS", "NDS", "EF"),
+)
 """The sections whose P0 rows must be named."""
 
 _ID = re.compile(r"\b([A-Z]+)-(\d{3})(?:…(\d{3}))?")
