@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from pypilot.compile.clusters import compile_clusters
 from pypilot.compile.endpoints import compile_endpoints
-from pypilot.compile.listeners import compile_listeners
+from pypilot.compile.envoy_filters.sets import (
+    generate_clusters,
+    generate_extensions,
+    generate_listeners,
+    generate_routes,
+)
 from pypilot.compile.name_table import compile_name_table
-from pypilot.compile.routes import compile_routes
 from pypilot.compile.secrets import compile_secrets
 from pypilot.wire import types
 from pypilot.wire.node import Proxy
@@ -16,11 +19,12 @@ from pypilot.world.reader import Reader
 
 GENERATORS: Mapping[str, Callable[[Reader, Proxy], ResourceSet]] = MappingProxyType(
     {
-        types.CLUSTER: compile_clusters,
+        types.CLUSTER: generate_clusters,
         types.ENDPOINT: compile_endpoints,
-        types.LISTENER: compile_listeners,
-        types.ROUTE: compile_routes,
+        types.LISTENER: generate_listeners,
+        types.ROUTE: generate_routes,
         types.SECRET: compile_secrets,
+        types.EXTENSION_CONFIG: generate_extensions,
         types.NAME_TABLE: compile_name_table,
     }
 )

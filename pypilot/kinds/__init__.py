@@ -11,6 +11,7 @@ from pypilot.kinds import (
     core,
     destination_rule_validation,
     endpoint_slice,
+    envoy_filter_validation,
     gateway,
     pod,
     secret,
@@ -33,6 +34,7 @@ KINDS: tuple[Kind, ...] = (
     virtual_service_validation.KIND,
     destination_rule_validation.KIND,
     service_entry.KIND,
+    envoy_filter_validation.KIND,
 )
 
 BY_GROUP_KIND = MappingProxyType({(kind.group, kind.name): kind for kind in KINDS})

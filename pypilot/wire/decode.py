@@ -54,7 +54,7 @@ def type_url_of(resource: Resource) -> str:
 
 
 @cache
-def _descriptor(name: str) -> Descriptor | None:
+def find_descriptor(name: str) -> Descriptor | None:
     """The descriptor of a message; its package's generated modules are imported if need be."""
     istio = find_istio_message(name)
     if istio is not None:
@@ -87,7 +87,7 @@ def _modules(package: str) -> tuple[str, ...]:
 
 
 def _unpack(packed: any_pb2.Any) -> Message | None:
-    descriptor = _descriptor(packed.type_url.rpartition("/")[2])
+    descriptor = find_descriptor(packed.type_url.rpartition("/")[2])
     if descriptor is None:
         return None
     message = message_factory.GetMessageClass(descriptor)()

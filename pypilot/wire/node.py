@@ -72,6 +72,8 @@ class Proxy:
     prometheus_port: int = 15090
     proxy_config: str = "{}"
     """ProxyConfig that travelled in the node's metadata, canonical JSON (PC-001)."""
+    metadata: Labels = ()
+    """All metadata that is text, for EnvoyFilters that match it (EF-004)."""
 
     @property
     def ip(self) -> str:
@@ -183,4 +185,5 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),
         prometheus_port=_port(meta, "ENVOY_PROMETHEUS_PORT", 15090),
         proxy_config=json.dumps(meta.get("PROXY_CONFIG") or {}, sort_keys=True),
+        metadata=tuple(sorted((str(k), v) for k, v in meta.items() if isinstance(v, str))),
     )

@@ -5,9 +5,7 @@ from typing import Any
 
 from pypilot.wire.decode import resource_to_dict
 from pypilot.wire.resource import Resource, ResourceSet
-from pypilot.wire.types import CLUSTER, ENDPOINT, ROUTE, SECRET, WILDCARD
-
-EXTENSION_CONFIG = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+from pypilot.wire.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, ROUTE, SECRET, WILDCARD
 
 
 def references(type_url: str, resource: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

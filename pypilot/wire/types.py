@@ -12,17 +12,26 @@ ENDPOINT: Final = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE: Final = PREFIX + "envoy.config.route.v3.RouteConfiguration"
 SECRET: Final = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSION_CONFIG: Final = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 NAME_TABLE: Final = PREFIX + "istio.networking.nds.v1.NameTable"
 """One resource without a name, for Istio's agent: what it answers to DNS queries (NDS-001)."""
 
-PUSH_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE)
-"""Make before break: clusters and their endpoints, then listeners and their routes, then secrets; last what Envoy
-does not see: a name is told once there is a listener for its address."""
+PUSH_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION_CONFIG, NAME_TABLE)
+"""Make before break: clusters and their endpoints, then listeners and their routes, then secrets and filters; last what
+Envoy does not see: a name is told once there is a listener for its address."""
 
 WILDCARD: Final = frozenset({CLUSTER, LISTENER, NAME_TABLE})
 """Types for which a first request without names means "everything" (legacy wildcard)."""
 
-SHORT: Final = {CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS", SECRET: "SDS", NAME_TABLE: "NDS"}
+SHORT: Final = {
+    CLUSTER: "CDS",
+    ENDPOINT: "EDS",
+    LISTENER: "LDS",
+    ROUTE: "RDS",
+    SECRET: "SDS",
+    EXTENSION_CONFIG: "ECDS",
+    NAME_TABLE: "NDS",
+}
 """Type URL -> the discovery service's usual short name."""
 
 BY_SHORT: Final = {short: url for url, short in SHORT.items()}

@@ -11,6 +11,7 @@ from pypilot.kinds.base import Finding, Object, Ref
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.destination_rule import DestinationRule
 from pypilot.kinds.endpoint_slice import EndpointSlice
+from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.kinds.mesh_networks import parse_mesh_networks
@@ -38,6 +39,7 @@ class _Touched:
     endpoints: set[ServiceKey] = field(default_factory=set)
     rules: set[str] = field(default_factory=set)
     gateway_names: set[str] = field(default_factory=set)
+    filters: set[str] = field(default_factory=set)
     addresses: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """Address -> pods that were stored in this step and had or have it."""
     entry_namespaces: set[str] = field(default_factory=set)
@@ -123,6 +125,9 @@ class _Step:
             case "Gateway":
                 self.draft.put("gateway", ref, obj)
                 self.touched.gateways = True
+            case "EnvoyFilter":
+                self.draft.put("envoy_filter", ref, obj)
+                self.touched.filters.add(ref.namespace)
             case "Secret":
                 self.draft.put("secrets", key, obj)
             case "ConfigMap":
@@ -229,6 +234,8 @@ class _Step:
         self._rebuild_endpoints()
         for namespace in self.touched.rules:
             self._rebuild_rules(namespace)
+        for namespace in self.touched.filters:
+            self._rebuild_filters(namespace)
         if self.touched.gateways:
             ordered = sorted(self.draft.objects_of("Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))
@@ -340,6 +347,10 @@ class _Step:
         rules = [r for r in self.draft.objects_of("DestinationRule") if r.namespace == namespace]
         ordered: list[DestinationRule] = sorted(rules, key=lambda r: r.age_key)
         self.draft.put("destination_rules", namespace, tuple(ordered))
+
+    def _rebuild_filters(self, namespace: str) -> None:
+        found: list[EnvoyFilter] = [f for f in self.draft.objects_of("EnvoyFilter") if f.namespace == namespace]
+        self.draft.put("envoy_filters", namespace, tuple(sorted(found, key=lambda f: f.order_key)))
 
     def _rebuild_virtual_services(self) -> None:
         wanted = self.touched.gateway_names

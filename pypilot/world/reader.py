@@ -12,6 +12,7 @@ from pypilot.kinds.base import Ref
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.core import Namespace
 from pypilot.kinds.destination_rule import DestinationRule
+from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.gateway import IstioGateway
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_networks import MeshNetworks
@@ -117,6 +118,13 @@ class Reader:
 
     def gateway(self, ref: Ref) -> IstioGateway | None:
         return cast("IstioGateway | None", self._read("gateway", ref))
+
+    def envoy_filters(self, namespace: str) -> tuple[EnvoyFilter, ...]:
+        """The EnvoyFilters of a namespace in the order of `EnvoyFilter.order_key` (EF-002)."""
+        return cast("tuple[EnvoyFilter, ...]", self._read("envoy_filters", namespace)) or ()
+
+    def envoy_filter(self, ref: Ref) -> EnvoyFilter | None:
+        return cast("EnvoyFilter | None", self._read("envoy_filter", ref))
 
     # -- workloads and credentials ------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ Table = Literal[
     "virtual_service",
     "gateways",
     "gateway",
+    "envoy_filters",
+    "envoy_filter",
     "secrets",
     "config_maps",
     # Read by `advance` alone:
