@@ -6,11 +6,13 @@ compile function fails. Knows no protocol: type URLs are only keys of the genera
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from pypilot.compile.envoy_filters.findings import bad_values, idle_patches, outcome
 from pypilot.compile.view import ProxyView, view_of
 from pypilot.engine.memo import Memo
 from pypilot.kinds.base import Ref
@@ -201,12 +203,24 @@ class Engine:
         found.extend(self.world.problems)
         found.extend(self._apply_problems.values())
         found.extend(self._compile_problems.values())
+        found.extend(self._filter_problems())
         return tuple(
             Problem(p.message, p.severity, p.code, p.ref, p.field, origins[p.ref])
             if p.origin is None and p.ref is not None and p.ref in origins
             else p
             for p in found
         )
+
+    def _filter_problems(self) -> Iterable[Problem]:
+        """What is wrong with EnvoyFilters: in themselves, and at the proxies that are connected."""
+        found = list(self.memo.root(bad_values))
+        outcomes = []
+        for proxy in self._proxies:
+            # What cannot be compiled is a problem of its own.
+            with suppress(Exception):
+                outcomes.append(self.memo.root(outcome, proxy))
+        found += idle_patches(outcomes)
+        return (Problem(f.message, f.severity, f.code, ref, f.field) for ref, f in found)
 
     def statistics(self) -> EngineStatistics:
         """Counters and sizes."""
@@ -270,6 +284,7 @@ class Engine:
         for generator in self._generators.values():
             self.memo.release(generator, proxy)
         self.memo.release(view_of, proxy)
+        self.memo.release(outcome, proxy)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import structlog
 
+from pypilot.compile.envoy_filters.values import value_findings
 from pypilot.kinds import kind_of
+from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.parse import parse_object
 
 _VERSION = "admission.k8s.io/v1"
@@ -43,9 +45,11 @@ def check_object(data: Mapping[str, Any]) -> Verdict:
     metadata = data.get("metadata")
     if isinstance(metadata, Mapping) and metadata.get("generateName") and not metadata.get("name"):
         data = {**data, "metadata": {**metadata, "name": f"{metadata['generateName']}x"}}
-    found = [
-        (f.severity, f"{f.field}: {f.message}" if f.field else f.message) for f in parse_object(kind, data).findings
-    ]
+    parsed = parse_object(kind, data)
+    findings = list(parsed.findings)
+    if isinstance(parsed.object, EnvoyFilter):
+        findings += value_findings(parsed.object)
+    found = [(f.severity, f"{f.field}: {f.message}" if f.field else f.message) for f in findings]
     return Verdict(
         tuple(dict.fromkeys(text for severity, text in found if severity == "error")),
         tuple(dict.fromkeys(text for severity, text in found if severity != "error")),

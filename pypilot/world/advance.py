@@ -236,6 +236,9 @@ class _Step:
             self._rebuild_rules(namespace)
         for namespace in self.touched.filters:
             self._rebuild_filters(namespace)
+        if self.touched.filters:
+            known = sorted(f.ref for f in self.draft.objects_of("EnvoyFilter"))
+            self.draft.put("envoy_filter_refs", "", tuple(known))
         if self.touched.gateways:
             ordered = sorted(self.draft.objects_of("Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))

@@ -123,6 +123,10 @@ class Reader:
         """The EnvoyFilters of a namespace in the order of `EnvoyFilter.order_key` (EF-002)."""
         return cast("tuple[EnvoyFilter, ...]", self._read("envoy_filters", namespace)) or ()
 
+    def envoy_filter_refs(self) -> tuple[Ref, ...]:
+        """All EnvoyFilters, in order of namespace and name."""
+        return cast("tuple[Ref, ...]", self._read("envoy_filter_refs", "")) or ()
+
     def envoy_filter(self, ref: Ref) -> EnvoyFilter | None:
         return cast("EnvoyFilter | None", self._read("envoy_filter", ref))
 

@@ -33,6 +33,7 @@ Table = Literal[
     "gateway",
     "envoy_filters",
     "envoy_filter",
+    "envoy_filter_refs",
     "secrets",
     "config_maps",
     # Read by `advance` alone:

@@ -62,6 +62,16 @@ def entry(name: str, host: str, namespace: str = "default", **spec: Any) -> Obje
     return make("ServiceEntry", name, namespace, spec={"hosts": [host], "ports": ports, "resolution": "DNS", **spec})
 
 
+MARK = {
+    "applyTo": "VIRTUAL_HOST",
+    "patch": {"operation": "MERGE", "value": {"request_headers_to_remove": ["x-one"]}},
+}
+
+
+def envoy_filter(name: str, namespace: str, *patches: dict[str, Any], **spec: Any) -> Object:
+    return make("EnvoyFilter", name, namespace, spec={"configPatches": list(patches), **spec})
+
+
 VARIANTS: list[list[Object]] = [
     [
         make("Node", "node-a", "", labels={"topology.kubernetes.io/region": "r1", "topology.kubernetes.io/zone": z})
@@ -106,6 +116,16 @@ VARIANTS: list[list[Object]] = [
         entry("x", "x.example.com", resolution="STATIC", endpoints=[{"address": "192.0.2.1"}]),
         entry("x", "*.example.com", resolution="NONE"),
         entry("x", "x.example.com", exportTo=["."]),
+    ],
+    [
+        envoy_filter("f", "default", {"applyTo": "CLUSTER", "patch": {"operation": "MERGE", "value": {"name": "x"}}}),
+        envoy_filter("f", "default", {"applyTo": "LISTENER", "patch": {"operation": "REMOVE"}}),
+        envoy_filter("f", "default", MARK),
+    ],
+    [
+        envoy_filter("g", "istio-system", MARK),
+        envoy_filter("g", "istio-system", MARK, workloadSelector={"labels": {"app": "a", "version": "v2"}}),
+        envoy_filter("g", "istio-system", {**MARK, "match": {"proxy": {"proxyVersion": r"^1\.2"}}}, priority=3),
     ],
     [
         make("ConfigMap", "istio", "istio-system", data={"mesh": text})

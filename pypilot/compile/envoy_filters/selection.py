@@ -7,7 +7,7 @@ are alike in these get the very same patches.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pypilot.compile.envoy_filters.model import Patch, PatchKeys
+from pypilot.compile.envoy_filters.model import Patch, PatchKey, PatchKeys
 from pypilot.compile.envoy_filters.values import filter_patches
 from pypilot.compile.targets import pod_of
 from pypilot.kinds.envoy_filter import EnvoyFilter, PolicyTargetReference, ProxyMatch
@@ -27,6 +27,11 @@ class ProxyPatches(NamedTuple):
     routes: PatchKeys = ()
     clusters: PatchKeys = ()
     extensions: PatchKeys = ()
+
+    @property
+    def keys(self) -> frozenset[PatchKey]:
+        """All of them."""
+        return frozenset((*self.listeners, *self.routes, *self.clusters, *self.extensions))
 
 
 NO_PATCHES = ProxyPatches()
@@ -108,7 +113,7 @@ def _select(
     for item in reader.call(_visible, namespace):
         if not _attaches(item, namespace, labels):
             continue
-        for patch in reader.call(filter_patches, item.ref).patches:
+        for patch in reader.call(filter_patches, item.ref):
             if not _is_proxy(patch.match.proxy, version, metadata):
                 continue
             if patch.apply_to == "EXTENSION_CONFIG":

@@ -4,7 +4,7 @@ Beside what `resources.py` does, whole resources are added here; a name that is 
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pypilot.compile.clusters import compile_clusters
 from pypilot.compile.clusters.inbound import inbound_parts
@@ -172,9 +172,3 @@ def generate_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
 def generate_extensions(reader: Reader, proxy: Proxy) -> ResourceSet:
     """The filter configurations that a proxy's filters may name."""
     return extensions_of(reader, proxy).resources
-
-
-def reports_of(reader: Reader, proxy: Proxy) -> Report:
-    """What a proxy's patches did to all its resources."""
-    made: list[Any] = [f(reader, proxy) for f in (listeners_of, routes_of, clusters_of, extensions_of)]
-    return all_of(part.report for part in made)

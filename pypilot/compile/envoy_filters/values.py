@@ -5,7 +5,7 @@ A value that cannot be read drops its patch and no other. Types are looked up by
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
@@ -17,8 +17,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pypilot.compile.envoy_filters.model import Patch, PatchKey
-from pypilot.kinds.base import Ref
-from pypilot.kinds.envoy_filter import ApplyTo, EnvoyConfigObjectPatch
+from pypilot.kinds.base import Finding, Ref
+from pypilot.kinds.envoy_filter import ApplyTo, EnvoyConfigObjectPatch, EnvoyFilter
 from pypilot.kinds.envoy_filter_validation import counts_as
 from pypilot.wire.decode import find_descriptor
 from pypilot.world.reader import Reader
@@ -40,20 +40,6 @@ _DEPTH = 90
 """Protobuf's own limit is 100."""
 
 
-class Unusable(NamedTuple):
-    """A patch that is left out."""
-
-    position: int
-    reason: str
-
-
-class FilterPatches(NamedTuple):
-    """The patches of one EnvoyFilter."""
-
-    patches: tuple[Patch, ...] = ()
-    unusable: tuple[Unusable, ...] = ()
-
-
 def _type_names(value: Any, depth: int = 0) -> Iterator[str]:
     """The types of all `Any`s in plain data."""
     if depth > _DEPTH:
@@ -69,6 +55,10 @@ def _type_names(value: Any, depth: int = 0) -> Iterator[str]:
             yield from _type_names(part, depth + 1)
 
 
+def _is_old(name: str) -> bool:
+    return name.startswith("envoy.") and any(part == "v2" or part.startswith("v2alpha") for part in name.split("."))
+
+
 def parse_value(apply_to: ApplyTo, value: Mapping[str, Any]) -> Message:
     """The message that a patch of a kind holds. Fields that it does not have are passed over, as istiod does.
 
@@ -76,9 +66,10 @@ def parse_value(apply_to: ApplyTo, value: Mapping[str, Any]) -> Message:
         ValueError: the value is not such a message, or holds an unknown type.
     """
     for name in _type_names(value):
+        if _is_old(name):
+            raise ValueError(f"type {name!r} is of version 2 of Envoy's API, which no Envoy knows any more")
         if find_descriptor(name) is None:
-            hint = "; only version 3 of the API is known" if ".v2." in name else ""
-            raise ValueError(f"unknown type {name!r}{hint}")
+            raise ValueError(f"unknown type {name!r}")
     message = _TYPES[apply_to]()
     try:
         json_format.ParseDict(dict(value), message, ignore_unknown_fields=True)
@@ -88,23 +79,34 @@ def parse_value(apply_to: ApplyTo, value: Mapping[str, Any]) -> Message:
     return message
 
 
+def value_findings(envoy_filter: EnvoyFilter) -> Iterator[Finding]:
+    """The patches of an EnvoyFilter that cannot be used, for their values are no messages of Envoy's."""
+    for position, patch in enumerate(envoy_filter.spec.config_patches):
+        if patch.patch.value is None:
+            continue
+        field = f"spec.configPatches[{position}].patch.value"
+        try:
+            parse_value(patch.apply_to, patch.patch.value)
+        except ValueError as error:
+            yield Finding(field, f"{error}; the patch is left out (EF-005)", code="bad-patch-value")
+
+
 def _parse(key: PatchKey, patch: EnvoyConfigObjectPatch) -> Patch:
     value = patch.patch.value
     message = parse_value(patch.apply_to, value) if value is not None else None
     return Patch(key, patch.apply_to, counts_as(patch), patch.match, message)
 
 
-def filter_patches(reader: Reader, ref: Ref) -> FilterPatches:
-    """The patches of an EnvoyFilter that can be used, and why others cannot."""
+def filter_patches(reader: Reader, ref: Ref) -> tuple[Patch, ...]:
+    """The patches of an EnvoyFilter that can be used; why others cannot, `value_findings` says."""
     found = reader.envoy_filter(ref)
     patches: list[Patch] = []
-    unusable: list[Unusable] = []
     for position, patch in enumerate(found.spec.config_patches if found is not None else ()):
         try:
             patches.append(_parse(PatchKey(ref, position), patch))
-        except ValueError as error:
-            unusable.append(Unusable(position, str(error)))
-    return FilterPatches(tuple(patches), tuple(unusable))
+        except ValueError:
+            continue
+    return tuple(patches)
 
 
 def patches_named(reader: Reader, keys: tuple[PatchKey, ...]) -> tuple[Patch, ...]:
@@ -112,6 +114,6 @@ def patches_named(reader: Reader, keys: tuple[PatchKey, ...]) -> tuple[Patch, ..
     found = {
         patch.key: patch
         for ref in dict.fromkeys(key.filter for key in keys)
-        for patch in reader.call(filter_patches, ref).patches
+        for patch in reader.call(filter_patches, ref)
     }
     return tuple(found[key] for key in keys if key in found)
