@@ -1,7 +1,7 @@
 """Which service ports a workload serves, and on which of its own ports (KSVC-036).
 
-A Kubernetes Service is served by the pods that it selects; without a selector, and for ServiceEntries, by whoever has
-one of its endpoints' addresses. Must not decide what is made of a target.
+A Kubernetes Service is served by the pods and WorkloadEntries that it selects; without a selector, and for
+ServiceEntries, by whoever has one of its endpoints' addresses. Must not decide what is made of a target.
 """
 
 import json
@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from pypilot.kinds.pod import Pod
-from pypilot.wire.node import Proxy
-from pypilot.world.model import MeshPort, MeshService, Protocol, ServiceKey
+from pypilot.kinds.workload_entry import WorkloadEntry
+from pypilot.wire.node import Labels, Proxy
+from pypilot.world.model import MeshPort, MeshService, Protocol, Resolution, ServiceKey
 from pypilot.world.reader import Reader
+from pypilot.world.workloads import entry_port
 
 
 class ServiceTarget(NamedTuple):
@@ -40,6 +42,35 @@ def pod_of(reader: Reader, proxy: Proxy) -> Pod | None:
     if len(pods) == 1:
         return pods[0]
     return next((p for p in pods if p.namespace == proxy.namespace), None)
+
+
+def workload_of(reader: Reader, proxy: Proxy) -> WorkloadEntry | None:
+    """The WorkloadEntry of a proxy's first address: of several the one of its name, then one of its namespace."""
+    found = reader.workloads_by_address(proxy.ip)
+    name = proxy.id.split("~")[2].partition(".")[0]
+    own = [entry for entry in found if entry.namespace == proxy.namespace]
+    named = [entry for entry in own if entry.name == name]
+    return next(iter((*named, *own, *found)), None)
+
+
+def workload_labels(reader: Reader, proxy: Proxy) -> Labels:
+    """The labels of the workload: its pod's, else those of its entry where a ServiceEntry has it, else the node's word.
+
+    A Service's selector alone does not make pilot look at the entry (NODE-009).
+    """
+    pod = pod_of(reader, proxy)
+    if pod is not None:
+        return tuple(sorted(pod.metadata.labels.items()))
+    addressed = reader.call(_by_address, proxy.namespace)
+    for ip in proxy.ips:
+        for target in addressed.get(ip, ()):
+            service = reader.service(target.service)
+            if service is None or service.kubernetes:
+                continue
+            for endpoint in reader.endpoints(target.service):
+                if endpoint.address == ip:
+                    return endpoint.labels
+    return proxy.labels
 
 
 def _container_ports(pod: Pod) -> tuple[_NamedPort, ...]:
@@ -77,6 +108,16 @@ def _ports_served(service: MeshService, named: tuple[_NamedPort, ...]) -> Iterab
             yield ServiceTarget(service.key, port, number)
 
 
+def _ports_of_entry(service: MeshService, entry: WorkloadEntry) -> Iterable[ServiceTarget]:
+    """What a WorkloadEntry serves of a Service that selects it: all ports, also several with one target (WE-001)."""
+    for port in service.ports:
+        if port.protocol is Protocol.UDP:
+            continue
+        number = entry_port(port.name, port.target_port, port.number, entry.spec.ports)
+        if number:
+            yield ServiceTarget(service.key, port, number)
+
+
 def _by_address(reader: Reader, namespace: str) -> Mapping[str, tuple[ServiceTarget, ...]]:
     """Targets of services of a namespace that no selector gives: ServiceEntries, and Services with bare slices."""
     found: dict[str, list[ServiceTarget]] = {}
@@ -95,11 +136,19 @@ def _by_address(reader: Reader, namespace: str) -> Mapping[str, tuple[ServiceTar
 
 
 def _service_targets(reader: Reader, proxy: Proxy) -> tuple[ServiceTarget, ...]:
-    pod = pod_of(reader, proxy)
-    labels = pod.metadata.labels if pod is not None else dict(proxy.labels)
-    named = _container_ports(pod) if pod is not None else _stated_ports(proxy)
-    selecting = _selected(reader.selecting_services(pod.namespace if pod is not None else proxy.namespace), labels)
-    made = [target for service in selecting for target in _ports_served(service, named)]
+    entry = workload_of(reader, proxy)
+    pod = pod_of(reader, proxy) if entry is None else None
+    made: list[ServiceTarget] = []
+    if entry is not None:
+        selecting = _selected(reader.selecting_services(entry.namespace), entry.labels)
+        listed = (service for service in selecting if service.resolution is Resolution.CLIENT_SIDE)
+        made.extend(target for service in listed for target in _ports_of_entry(service, entry))
+    elif pod is not None:
+        selecting = _selected(reader.selecting_services(pod.namespace), pod.metadata.labels)
+        made.extend(target for service in selecting for target in _ports_served(service, _container_ports(pod)))
+    else:
+        selecting = _selected(reader.selecting_services(proxy.namespace), dict(workload_labels(reader, proxy)))
+        made.extend(target for service in selecting for target in _ports_served(service, _stated_ports(proxy)))
     addressed = reader.call(_by_address, proxy.namespace)
     for ip in proxy.ips:
         for target in addressed.get(ip, ()):

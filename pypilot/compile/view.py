@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pypilot.compile.services import visible_services
-from pypilot.compile.targets import pod_of
+from pypilot.compile.targets import workload_labels
 from pypilot.kinds.virtual_service import MESH
 from pypilot.wire.node import Labels, Proxy, ProxyType
 from pypilot.world.reader import Reader
@@ -95,8 +95,7 @@ def _asked_labels(reader: Reader, namespace: str) -> frozenset[str]:
 def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
     """The class to which a proxy belongs in this world."""
     asked = reader.call(_asked_labels, proxy.namespace)
-    pod = pod_of(reader, proxy)
-    labels = tuple(sorted(pod.metadata.labels.items())) if pod is not None else proxy.labels  # NODE-009
+    labels = workload_labels(reader, proxy)  # NODE-009
     return ProxyView(
         type=proxy.type,
         namespace=proxy.namespace,

@@ -14,10 +14,13 @@ from pypilot.kinds import (
     envoy_filter_validation,
     gateway,
     pod,
+    proxy_config,
     secret,
     service,
     service_entry,
     virtual_service_validation,
+    workload_entry,
+    workload_group,
 )
 from pypilot.kinds.base import Kind
 
@@ -35,6 +38,9 @@ KINDS: tuple[Kind, ...] = (
     destination_rule_validation.KIND,
     service_entry.KIND,
     envoy_filter_validation.KIND,
+    workload_entry.KIND,
+    workload_group.KIND,
+    proxy_config.KIND,
 )
 
 BY_GROUP_KIND = MappingProxyType({(kind.group, kind.name): kind for kind in KINDS})

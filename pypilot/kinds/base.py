@@ -154,6 +154,8 @@ class ObjectMeta(Spec, frozen=True):
     creation_timestamp: str = ""
     """RFC 3339; empty for files, which have no age (SEEN-016)."""
     owner_references: tuple[OwnerReference, ...] = ()
+    deletion_timestamp: str = ""
+    """RFC 3339; set while the object is being taken away."""
 
 
 class Object(Spec, frozen=True):

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from pypilot.kinds.base import Kind, Object
+from pypilot.kinds.base import Kind, Object, Spec
 
 
 class Namespace(Object, frozen=True, kw_only=True):
@@ -11,10 +11,30 @@ class Namespace(Object, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "Namespace"
 
 
+class NodeAddress(Spec, frozen=True):
+    """`status.addresses[]`."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(Spec, frozen=True):
+    """`status`."""
+
+    addresses: tuple[NodeAddress, ...] = ()
+
+
 class Node(Object, frozen=True, kw_only=True):
-    """A Node: topology labels (KSVC-033)."""
+    """A Node: topology labels (KSVC-033), and its address outside (KSVC-017)."""
 
     KIND: ClassVar[str] = "Node"
+
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def external_address(self) -> str:
+        """Its first ExternalIP, or the empty string."""
+        return next((a.address for a in self.status.addresses if a.type == "ExternalIP" and a.address), "")
 
 
 class ServiceAccount(Object, frozen=True, kw_only=True):

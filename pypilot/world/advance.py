@@ -5,48 +5,28 @@ bucket that comes out equal stays the same object (`Draft.put`), so the change e
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from pypilot.kinds.base import Finding, Object, Ref
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.destination_rule import DestinationRule
-from pypilot.kinds.endpoint_slice import EndpointSlice
 from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.kinds.mesh_networks import parse_mesh_networks
-from pypilot.kinds.pod import Pod
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
 from pypilot.kinds.virtual_service import MESH, VirtualService, gateway_name
 from pypilot.wire.node import Locality
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.draft import Draft
-from pypilot.world.endpoints import Surroundings, entry_endpoints, slice_endpoints
-from pypilot.world.model import Endpoint, MeshService, ServiceKey
-from pypilot.world.services import convert_service, convert_service_entry, service_hostname
+from pypilot.world.membership import Membership, entry_keys
+from pypilot.world.model import MeshService, ServiceKey
+from pypilot.world.services import convert_service, convert_service_entry, merge_definitions, service_hostname
+from pypilot.world.touched import Touched
 from pypilot.world.world import World
 
 _DEFAULT_MESH = MeshConfig()
 _NOWHERE = Locality()
-
-
-@dataclass(slots=True)
-class _Touched:
-    """Derived buckets that the second pass rebuilds."""
-
-    services: set[ServiceKey] = field(default_factory=set)
-    endpoints: set[ServiceKey] = field(default_factory=set)
-    rules: set[str] = field(default_factory=set)
-    gateway_names: set[str] = field(default_factory=set)
-    filters: set[str] = field(default_factory=set)
-    addresses: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-    """Address -> pods that were stored in this step and had or have it."""
-    entry_namespaces: set[str] = field(default_factory=set)
-    gateways: bool = False
-    mesh: bool = False
-    all_services: bool = False
-    all_endpoints: bool = False
 
 
 def advance(world: World, delta: Delta) -> World:
@@ -84,7 +64,8 @@ class _Step:
     def __init__(self, world: World, draft: Draft) -> None:
         self.constants = world.constants
         self.draft = draft
-        self.touched = _Touched()
+        self.touched = Touched()
+        self.members = Membership(draft, world.constants, self.touched)
 
     @property
     def mesh(self) -> MeshConfig:
@@ -102,20 +83,26 @@ class _Step:
         match ref.kind:
             case "Namespace":
                 self.draft.put("namespaces", ref.name, obj)
+                if ref.name == self.constants.root_namespace:
+                    self.members.store_default_network(obj)
             case "Node":
                 self._store_node(ref.name, obj)
             case "Pod":
-                self._store_pod(key, old, obj)
+                self.draft.put("pods", key, obj)
+                self.members.store_pod(key, old, obj)
             case "Service":
                 service_key = ServiceKey(
                     service_hostname(ref.name, ref.namespace, self.constants.domain), ref.namespace
                 )
                 self._define(ref, [service_key] if old is not None else [], [service_key] if obj is not None else [])
             case "EndpointSlice":
-                self._store_slice(ref, old, obj)
+                self.members.store_slice(ref, old, obj)
             case "ServiceEntry":
-                self._define(ref, _entry_keys(old), _entry_keys(obj))
+                self._define(ref, entry_keys(old), entry_keys(obj))
+                self.touched.endpoints.update(entry_keys(old), entry_keys(obj))
                 self.touched.entry_namespaces.add(ref.namespace)
+            case "WorkloadEntry":
+                self.members.store_workload(key, old, obj)
             case "DestinationRule":
                 self.draft.put("destination_rule", ref, obj)
                 self.touched.rules.add(ref.namespace)
@@ -146,37 +133,8 @@ class _Step:
         )
         if self.draft.put("localities", name, locality if locality != _NOWHERE else None):
             self.touched.all_endpoints = True
-
-    def _store_pod(self, key: tuple[str, str], old: Pod | None, new: Object | None) -> None:
-        self.draft.put("pods", key, new)
-        pods: list[Pod] = [p for p in (old, new) if isinstance(p, Pod)]
-        for ip in {ip for pod in pods for ip in pod.ips}:
-            self.touched.addresses.setdefault(ip, set()).add(key)
-        self.touched.endpoints.update(self.draft.get("pod_users", key) or ())
-        for ip in {ip for pod in pods for ip in pod.ips}:
-            self.touched.endpoints.update(self.draft.get("pod_users", ip) or ())
-        for ref in self.draft.get("selecting_entries", key[0]) or ():
-            self.touched.endpoints.update(_entry_keys(self.draft.object(*ref)))
-
-    def _store_slice(self, ref: Ref, old: EndpointSlice | None, new: Object | None) -> None:
-        for slice_, present in ((old, False), (new, True)):
-            if not isinstance(slice_, EndpointSlice) or not slice_.service_name:
-                continue
-            owner = (ref.namespace, slice_.service_name)
-            names = frozenset(self.draft.get("slices", owner) or ())
-            self.draft.put("slices", owner, (names | {ref.name} if present else names - {ref.name}) or None)
-            key = ServiceKey(service_hostname(owner[1], owner[0], self.constants.domain), owner[0])
-            self.touched.endpoints.add(key)
-            for user in _pod_keys(slice_):
-                users = frozenset(self.draft.get("pod_users", user) or ())
-                if present:
-                    self.draft.put("pod_users", user, users | {key})
-                elif not self._still_uses(owner, user):
-                    self.draft.put("pod_users", user, (users - {key}) or None)
-
-    def _still_uses(self, owner: tuple[str, str], user: object) -> bool:
-        names = self.draft.get("slices", owner) or ()
-        return any(user in _pod_keys(self.draft.object("EndpointSlice", owner[0], n)) for n in names)
+        if self.draft.tables.get("node_ports"):
+            self.touched.all_network_gateways = True
 
     def _define(self, ref: Ref, old: Iterable[ServiceKey], new: Iterable[ServiceKey]) -> None:
         for key in old:
@@ -210,8 +168,8 @@ class _Step:
     def _rebuild_networks(self, text: str) -> tuple[Problem, ...]:
         """Mesh networks (MESH-045); a text that cannot be used leaves the last ones."""
         networks, findings = parse_mesh_networks(text)
-        if networks is not None:
-            self.draft.put("mesh_networks", "", networks)
+        if networks is not None and self.draft.put("mesh_networks", "", networks):
+            self.touched.all_endpoints = self.touched.all_network_gateways = True
         return self._text_problems("meshNetworks", findings)
 
     def _text_problems(self, key: str, findings: Iterable[Finding]) -> tuple[Problem, ...]:
@@ -224,14 +182,10 @@ class _Step:
 
     def rebuild(self) -> None:
         """Rebuild every touched bucket once."""
-        for ip, stored in self.touched.addresses.items():
-            self._rebuild_address(ip, stored)
-        for namespace in self.touched.entry_namespaces:
-            refs = [e.ref for e in self.draft.objects_of("ServiceEntry") if e.namespace == namespace]
-            selecting = [r for r in refs if self.draft.object(*r).spec.workload_selector is not None]
-            self.draft.put("selecting_entries", namespace, tuple(sorted(selecting)))
+        self.members.rebuild_indexes()
         self._rebuild_services()
-        self._rebuild_endpoints()
+        self.members.rebuild_network_gateways()
+        self.members.rebuild_endpoints(self.mesh.trust_domain)
         for namespace in self.touched.rules:
             self._rebuild_rules(namespace)
         for namespace in self.touched.filters:
@@ -243,11 +197,6 @@ class _Step:
             ordered = sorted(self.draft.objects_of("Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))
         self._rebuild_virtual_services()
-
-    def _rebuild_address(self, ip: str, stored: set[tuple[str, str]]) -> None:
-        known = {(p.namespace, p.name) for p in self.draft.get("pods_by_ip", ip) or ()}
-        pods = [self.draft.object("Pod", *key) for key in sorted(known | stored)]
-        self.draft.put("pods_by_ip", ip, tuple(p for p in pods if p is not None and ip in p.ips))
 
     def _rebuild_services(self) -> None:
         touched = self.touched
@@ -284,7 +233,7 @@ class _Step:
                 candidates.append(convert_service(obj, self.constants.domain, self.mesh.trust_domain))
             elif isinstance(obj, ServiceEntry):
                 candidates.extend(s for s in convert_service_entry(obj) if s.hostname == key.hostname)
-        return min(candidates, key=lambda s: (not s.kubernetes, s.age_key), default=None)
+        return merge_definitions(candidates)
 
     def _rebuild_selecting(self, namespace: str) -> None:
         found = [
@@ -315,37 +264,6 @@ class _Step:
             keys = dict.fromkeys(s.key for s in sorted(services, key=lambda s: s.age_key))
             self.draft.put("private_services", namespace, tuple(keys))
 
-    def _rebuild_endpoints(self) -> None:
-        keys = self.touched.endpoints
-        if self.touched.all_endpoints:
-            keys = keys | {s.key for s in self.draft.tables.get("services", {}).values()}
-        around = Surroundings(
-            pod=lambda namespace, name: self.draft.object("Pod", namespace, name),
-            pods_by_ip=lambda ip: self.draft.get("pods_by_ip", ip) or (),
-            node_locality=lambda node: self.draft.get("localities", node) or _NOWHERE,
-            trust_domain=self.mesh.trust_domain,
-            cluster_id=self.constants.cluster_id,
-        )
-        for key in keys:
-            service: MeshService | None = self.draft.get("services", key)
-            endpoints = () if service is None else self._build_endpoints(service, around)
-            self.draft.put("endpoints", key, endpoints)
-            accounts = {e.service_account for e in endpoints if e.service_account}
-            if service is not None:
-                accounts.update(service.expected_accounts)
-            self.draft.put("service_accounts", key, tuple(sorted(accounts)))
-
-    def _build_endpoints(self, service: MeshService, around: Surroundings) -> tuple[Endpoint, ...]:
-        source = self.draft.object(*service.source)
-        if isinstance(source, ServiceEntry):
-            pods: list[Pod] = []
-            if source.spec.workload_selector is not None:
-                pods = [p for p in self.draft.objects_of("Pod") if p.namespace == source.namespace]
-            return entry_endpoints(service, source, sorted(pods, key=lambda p: p.name), around)
-        names = self.draft.get("slices", (service.namespace, service.name)) or ()
-        slices = [self.draft.object("EndpointSlice", service.namespace, n) for n in sorted(names)]
-        return slice_endpoints(service, [s for s in slices if s is not None], around)
-
     def _rebuild_rules(self, namespace: str) -> None:
         rules = [r for r in self.draft.objects_of("DestinationRule") if r.namespace == namespace]
         ordered: list[DestinationRule] = sorted(rules, key=lambda r: r.age_key)
@@ -369,24 +287,6 @@ class _Step:
 
 def _service_key(service: Service, domain: str) -> ServiceKey:
     return ServiceKey(service_hostname(service.name, service.namespace, domain), service.namespace)
-
-
-def _entry_keys(entry: Object | None) -> list[ServiceKey]:
-    if not isinstance(entry, ServiceEntry):
-        return []
-    return [ServiceKey(host, entry.namespace) for host in dict.fromkeys(entry.spec.hosts)]
-
-
-def _pod_keys(slice_: EndpointSlice | None) -> frozenset[object]:
-    """What an endpoint's pod is found by: (namespace, name) of its target, else its address."""
-    keys: set[object] = set()
-    for endpoint in slice_.endpoints if slice_ is not None else ():
-        target = endpoint.target_ref
-        if slice_ is not None and target is not None and target.kind == "Pod":
-            keys.add((target.namespace or slice_.namespace, target.name))
-        else:
-            keys.update(endpoint.addresses)
-    return frozenset(keys)
 
 
 def _bound_gateways(service: Object | None) -> frozenset[str]:

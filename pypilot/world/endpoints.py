@@ -1,18 +1,16 @@
-"""From EndpointSlices, Pods and ServiceEntry endpoints to the endpoints of a service (KSVC-025…036, SE-006…014)."""
+"""From EndpointSlices and Pods to the endpoints of a Service (KSVC-025…036). Others' are in `workloads`."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pypilot.kinds.endpoint_slice import EndpointSlice, SliceEndpoint
 from pypilot.kinds.pod import Pod
-from pypilot.kinds.service_entry import ServiceEntry, WorkloadEntrySpec
 from pypilot.wire.node import Locality
-from pypilot.world.model import Endpoint, Health, MeshService, Resolution
+from pypilot.world.model import Endpoint, Health, MeshService
 from pypilot.world.services import spiffe_id
 
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
 LOCALITY_LABEL = "istio-locality"
-NETWORK_LABEL = "topology.istio.io/network"
 _CRON_JOB = re.compile(r"^(.+)-\d{8,10}$")
 
 
@@ -37,19 +35,21 @@ def workload_name(pod: Pod) -> str:
 
 
 class Surroundings:
-    """The lookups that an endpoint needs: pods, nodes' localities, and mesh-wide constants."""
+    """The lookups that an endpoint needs: pods, localities of nodes, networks, and mesh-wide constants."""
 
     def __init__(
         self,
         pod: Callable[[str, str], Pod | None],
         pods_by_ip: Callable[[str], Sequence[Pod]],
         node_locality: Callable[[str], Locality],
+        network: Callable[[str, Mapping[str, str]], str],
         trust_domain: str,
         cluster_id: str,
     ) -> None:
         self.pod = pod
         self.pods_by_ip = pods_by_ip
         self.node_locality = node_locality
+        self.network = network
         self.trust_domain = trust_domain
         self.cluster_id = cluster_id
 
@@ -66,7 +66,7 @@ class Surroundings:
             service_account=spiffe_id(self.trust_domain, pod.namespace, spec.service_account_name or "default"),
             tls_mode=labels.get(TLS_MODE_LABEL, ""),
             locality=parse_locality(stated.replace(".", "/")) if stated else self.node_locality(spec.node_name),
-            network=labels.get(NETWORK_LABEL, ""),
+            network=self.network(address, labels),
             cluster_id=self.cluster_id,
             health=health,
             namespace=pod.namespace,
@@ -122,6 +122,7 @@ def slice_endpoints(
                     made[address] = Endpoint(
                         address=address,
                         ports=(),
+                        network=around.network(address, {}),
                         cluster_id=around.cluster_id,
                         health=_health(endpoint),
                         hostname=endpoint.hostname,
@@ -133,68 +134,3 @@ def slice_endpoints(
 def _with_ports(endpoint: Endpoint, ports: tuple[tuple[str, int], ...]) -> Endpoint:
     values = {name: getattr(endpoint, name) for name in Endpoint.__slots__}
     return Endpoint(**{**values, "ports": ports})
-
-
-def _entry_ports(service: MeshService, overrides: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """SE-011: the endpoint's own port, else targetPort, else the service port."""
-    return tuple(
-        (p.name, overrides.get(p.name) or (p.target_port if isinstance(p.target_port, int) else 0) or p.number)
-        for p in service.ports
-    )
-
-
-def _inline_endpoint(service: MeshService, spec: WorkloadEntrySpec, name: str, around: Surroundings) -> Endpoint:
-    """SE-010…012; istiod names such a workload after the entry and its place in the list."""
-    account = spec.service_account
-    stated = spec.locality or spec.labels.get(LOCALITY_LABEL, "").replace(".", "/")
-    mode = spec.labels.get(TLS_MODE_LABEL) or ("istio" if account else "")
-    return Endpoint(
-        address=spec.address or service.hostname,
-        ports=_entry_ports(service, dict(spec.ports)),
-        labels=tuple(sorted(spec.labels.items())),
-        service_account=spiffe_id(around.trust_domain, service.namespace, account) if account else "",
-        tls_mode=mode if mode != "disabled" else "",
-        locality=parse_locality(stated),
-        network=spec.network or spec.labels.get(NETWORK_LABEL, ""),
-        cluster_id=around.cluster_id,
-        weight=spec.weight,
-        namespace=service.namespace,
-        workload_name=name,
-    )
-
-
-def entry_endpoints(
-    service: MeshService, entry: ServiceEntry, pods: Iterable[Pod], around: Surroundings
-) -> tuple[Endpoint, ...]:
-    """The endpoints of one host of a ServiceEntry; `pods` are those of its namespace (SE-006, SE-010…014)."""
-    spec = entry.spec
-    is_dns = service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
-    if service.resolution in (Resolution.PASSTHROUGH, Resolution.DYNAMIC_DNS):
-        return ()
-    if spec.workload_selector is not None:
-        ports = _entry_ports(service, {})
-        made = [
-            around.pod_endpoint(pod, pod.ips[0], ports, "HEALTHY" if _is_ready(pod) else "UNHEALTHY")
-            for pod in pods
-            if pod.ips and all(pod.metadata.labels.get(k) == v for k, v in service.selector)
-        ]
-    elif spec.endpoints:
-        made = [_inline_endpoint(service, e, f"{entry.name}-{i}", around) for i, e in enumerate(spec.endpoints)]
-    elif is_dns:
-        made = [
-            Endpoint(
-                address=service.hostname,
-                ports=_entry_ports(service, {}),
-                cluster_id=around.cluster_id,
-                namespace=service.namespace,
-            )
-        ]
-    else:
-        made = []
-    if service.resolution is Resolution.DNS_ROUND_ROBIN:
-        return tuple(made[:1])
-    return tuple(made if is_dns else sorted(made, key=lambda e: e.address))
-
-
-def _is_ready(pod: Pod) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)

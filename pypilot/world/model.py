@@ -79,6 +79,11 @@ class Resolution(Enum):
     ALIAS = "ALIAS"
     """An ExternalName Service: another name for another service, without clusters of its own (KSVC-005)."""
 
+    @property
+    def is_dns(self) -> bool:
+        """True where endpoints are names that the proxy resolves."""
+        return self in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+
 
 @dataclass(frozen=True, slots=True)
 class MeshPort:
@@ -144,7 +149,8 @@ class MeshService:
         return None
 
 
-Health = Literal["HEALTHY", "UNHEALTHY", "DRAINING", "TERMINATING"]
+Health = Literal["HEALTHY", "UNHEALTHY", "DRAINING", "TERMINATING", "UNKNOWN"]
+"""UNKNOWN where nobody reports any: no Pod, no EndpointSlice."""
 
 
 @dataclass(frozen=True, slots=True)

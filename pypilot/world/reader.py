@@ -19,13 +19,16 @@ from pypilot.kinds.mesh_networks import MeshNetworks
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.secret import Secret
 from pypilot.kinds.virtual_service import VirtualService
+from pypilot.kinds.workload_entry import WorkloadEntry
 from pypilot.wire.node import Locality
 from pypilot.world.model import Endpoint, MeshService, ServiceKey
+from pypilot.world.networks import NetworkGateways
 from pypilot.world.world import Constants, Table, World
 
 R = TypeVar("R")
 _DEFAULT_MESH = MeshConfig()
 _NO_NETWORKS = MeshNetworks()
+_NO_GATEWAYS = NetworkGateways()
 _NOWHERE = Locality()
 
 
@@ -96,6 +99,10 @@ class Reader:
         """Distinct SPIFFE identities of a service's endpoints and annotations, sorted."""
         return cast("tuple[str, ...]", self._read("service_accounts", key)) or ()
 
+    def network_gateways(self) -> NetworkGateways:
+        """The ways into networks, by address or name."""
+        return cast("NetworkGateways | None", self._read("network_gateways", "")) or _NO_GATEWAYS
+
     # -- traffic policy -----------------------------------------------------------------------------------------------
 
     def destination_rules(self, namespace: str) -> tuple[DestinationRule, ...]:
@@ -137,6 +144,10 @@ class Reader:
 
     def pods_by_ip(self, ip: str) -> tuple[Pod, ...]:
         return cast("tuple[Pod, ...]", self._read("pods_by_ip", ip)) or ()
+
+    def workloads_by_address(self, address: str) -> tuple[WorkloadEntry, ...]:
+        """The usable WorkloadEntries of an IP address, by namespace and name."""
+        return cast("tuple[WorkloadEntry, ...]", self._read("workloads_by_address", address)) or ()
 
     def secret(self, namespace: str, name: str) -> Secret | None:
         return cast("Secret | None", self._read("secrets", (namespace, name)))

@@ -1,7 +1,10 @@
-"""From Kubernetes Services and Istio ServiceEntries to the registry model (KSVC and SE rows). One object at a time."""
+"""From Kubernetes Services and Istio ServiceEntries to the registry model (KSVC and SE rows). One service at a time."""
 
-from ipaddress import ip_network
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
+from pypilot.kinds.names import is_address
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
 from pypilot.world.model import MeshPort, MeshService, Resolution
@@ -89,6 +92,17 @@ def _entry_addresses(entry: ServiceEntry) -> tuple[str, ...]:
     return tuple(out)
 
 
+def _auto_addresses(entry: ServiceEntry, host: str) -> tuple[str, ...]:
+    """Allocated addresses of a host: of each family the last one that the status names (SE-016)."""
+    if not entry.allocates:
+        return ()
+    found: dict[int, str] = {}
+    for address in entry.status.addresses:
+        if address.host == host and is_address(address.value):
+            found[ip_address(address.value).version] = address.value
+    return tuple(found[version] for version in sorted(found))
+
+
 def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
     """A ServiceEntry: one service per host (SE-001…005)."""
     meta, spec = entry.metadata, entry.spec
@@ -104,18 +118,43 @@ def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
             source=entry.ref,
             created=meta.creation_timestamp,
             addresses=addresses,
-            auto_addresses=()
-            if addresses
-            else tuple(a.value for a in entry.status.addresses if a.value and a.host in ("", host)),
+            auto_addresses=_auto_addresses(entry, host),
             mesh_external=spec.location == "MESH_EXTERNAL",
             kubernetes=False,
             export_to=frozenset(spec.export_to) if spec.export_to else None,
             labels=tuple(sorted(meta.labels.items())),
-            selector=tuple(sorted((spec.workload_selector.labels or spec.workload_selector.match_labels).items()))
-            if spec.workload_selector is not None
-            else (),
+            selector=tuple(sorted((entry.wanted or {}).items())),
             subject_alt_names=spec.subject_alt_names,
             traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, ""),
         )
         for host in dict.fromkeys(spec.hosts)
     )
+
+
+def _alike(one: MeshService, other: MeshService) -> bool:
+    """SE-022: what must agree for ports to be merged."""
+    return (one.kubernetes, one.resolution, one.labels, one.selector, one.export_to) == (
+        other.kubernetes,
+        other.resolution,
+        other.labels,
+        other.selector,
+        other.export_to,
+    )
+
+
+def merge_definitions(definitions: Iterable[MeshService]) -> MeshService | None:
+    """The service of a hostname in one namespace: a Kubernetes Service, else the oldest entry (KSVC-021, SE-021).
+
+    Younger entries that agree with the oldest in all else add their ports and addresses (SE-022).
+    """
+    first, *others = sorted(definitions, key=lambda s: (not s.kubernetes, s.age_key, s.source)) or (None,)
+    if first is None or first.kubernetes:
+        return first
+    ports = {port.number: port for port in first.ports}
+    addresses = dict.fromkeys(first.addresses)
+    for other in others:
+        if other is not None and _alike(first, other):
+            ports = {**{port.number: port for port in other.ports}, **ports}
+            addresses.update(dict.fromkeys(other.addresses if addresses else ()))
+    added = [port for number, port in ports.items() if first.port(number) is None]
+    return replace(first, ports=(*first.ports, *added), addresses=tuple(addresses)) if others else first

@@ -25,6 +25,8 @@ Table = Literal[
     "selecting_services",
     "endpoints",
     "service_accounts",
+    "workloads_by_address",
+    "network_gateways",
     "destination_rules",
     "destination_rule",
     "virtual_services",
@@ -41,6 +43,10 @@ Table = Literal[
     "slices",
     "pod_users",
     "selecting_entries",
+    "workloads",
+    "default_network",
+    "service_gateways",
+    "node_ports",
 ]
 BucketId: TypeAlias = tuple[Table, Hashable]
 DEFAULT_REVISION = "default"

@@ -46,8 +46,7 @@ def _health(endpoint: Endpoint, service: MeshService) -> str | None:
     leaving = endpoint.health in ("DRAINING", "TERMINATING") or bool(endpoint.label(_DRAINING_LABEL))
     if leaving:
         return "DRAINING" if dict(service.labels).get(PERSISTENT_SESSION) else None
-    reported = service.kubernetes or endpoint.pod_name or endpoint.health != "HEALTHY"
-    return endpoint.health if reported else ""
+    return endpoint.health if endpoint.health != "UNKNOWN" else ""
 
 
 def _sends_unhealthy(service: MeshService, policy: EffectivePolicy) -> bool:

@@ -28,12 +28,9 @@ def _first_label(endpoint: Endpoint, keys: tuple[str, ...], default: str) -> str
     return next((labels[key] for key in keys if key in labels), default)
 
 
-def workload_text(endpoint: Endpoint, service: MeshService) -> str:
-    """`WORKLOAD;NAMESPACE;CANONICAL_NAME;CANONICAL_REVISION;CLUSTER` for the caller's telemetry (EDS-004).
-
-    A ServiceEntry that stands for a host name is its own workload.
-    """
-    workload = endpoint.workload_name or ("" if service.kubernetes else service.source.name)
+def workload_text(endpoint: Endpoint) -> str:
+    """`WORKLOAD;NAMESPACE;CANONICAL_NAME;CANONICAL_REVISION;CLUSTER` for the caller's telemetry (EDS-004)."""
+    workload = endpoint.workload_name
     name = _first_label(endpoint, _NAME_LABELS, workload)
     revision = _first_label(endpoint, _REVISION_LABELS, "latest")
     parts = (
@@ -74,7 +71,7 @@ def build_lb_endpoint(
     if health:
         out.health_status = _HEALTH[health]
     metadata = out.metadata.filter_metadata
-    metadata["istio"].fields["workload"].string_value = workload_text(endpoint, service)
+    metadata["istio"].fields["workload"].string_value = workload_text(endpoint)
     if tunnel:
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         internal = out.endpoint.address.envoy_internal_address
