@@ -58,7 +58,7 @@ def _needs(reader: Reader, view: ProxyView) -> Needs:
 def place_in(reader: Reader, view: ProxyView, proxy: Proxy) -> Place:
     """The proxy's place, as far as it matters to anything the view sees."""
     needs = reader.call(_needs, view)
-    return needs.of(place_of(reader, proxy)) if needs != Needs() else NOWHERE
+    return needs.of(place_of(reader, proxy)) if needs != Needs() or proxy.network_view else NOWHERE
 
 
 def endpoint_parts(reader: Reader, view: ProxyView, place: Place) -> tuple[Part, ...]:

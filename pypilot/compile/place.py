@@ -1,4 +1,4 @@
-"""Where a proxy is, as far as it changes the endpoints it gets: locality, labels, node (NODE-008, NODE-009, EDS-007).
+"""Where a proxy is, as far as it changes the endpoints it gets: locality, labels, node, network (NODE-008, EDS-007).
 
 Each service asks for the least that its policies need (`place_needs`), so proxies in different places share the rest.
 """
@@ -16,7 +16,8 @@ from pypilot.compile.locality_policy import (
     ZONE_LABEL,
     locality_policy,
 )
-from pypilot.compile.targets import pod_of
+from pypilot.compile.services import is_cluster_local
+from pypilot.compile.targets import entry_endpoint, pod_of, workload_labels
 from pypilot.wire.node import Labels, Locality, Proxy
 from pypilot.world.endpoints import LOCALITY_LABEL, parse_locality
 from pypilot.world.model import Endpoint, ServiceKey
@@ -30,6 +31,12 @@ class Place(NamedTuple):
     labels: Labels = ()
     """The proxy's labels with the topology labels that Kubernetes would give it."""
     node: str = ""
+    network: str = ""
+    families: tuple[int, ...] = ()
+    """IP versions that the proxy can dial, where that matters."""
+    networks_seen: tuple[str, ...] = ()
+    """The networks that the proxy asked for; empty for all (NODE-013)."""
+    cluster: str = ""
 
     def label(self, key: str) -> str:
         """The value of a label, or the empty string."""
@@ -45,6 +52,8 @@ class Needs(NamedTuple):
     locality: bool = False
     labels: frozenset[str] = frozenset()
     node: bool = False
+    network: bool = False
+    cluster: bool = False
 
     def of(self, place: Place) -> Place:
         """The place without what does not matter."""
@@ -52,12 +61,22 @@ class Needs(NamedTuple):
             place.locality if self.locality else Locality(),
             tuple((k, v) for k, v in place.labels if k in self.labels),
             place.node if self.node else "",
+            place.network if self.network else "",
+            place.families if self.network else (),
+            place.networks_seen,
+            place.cluster if self.cluster else "",
         )
 
     def __or__(self, other: object) -> "Needs":
         if not isinstance(other, Needs):
             return NotImplemented
-        return Needs(self.locality or other.locality, self.labels | other.labels, self.node or other.node)
+        return Needs(
+            self.locality or other.locality,
+            self.labels | other.labels,
+            self.node or other.node,
+            self.network or other.network,
+            self.cluster or other.cluster,
+        )
 
 
 def _topology(locality: Locality, cluster_id: str, node: str) -> dict[str, str]:
@@ -72,18 +91,32 @@ def _topology(locality: Locality, cluster_id: str, node: str) -> dict[str, str]:
 
 
 def place_of(reader: Reader, proxy: Proxy) -> Place:
-    """The whole place of a proxy; for its locality the node's word counts first, for its labels the pod's."""
+    """The whole place of a proxy; for its locality the node's word counts first, for its labels the workload's."""
     pod = pod_of(reader, proxy)
-    labels = {**dict(proxy.labels), **(pod.metadata.labels if pod is not None else {})}
+    labels = {**dict(proxy.labels), **dict(workload_labels(reader, proxy))}
     node = proxy.node_name or (pod.spec.node_name if pod is not None else "")
     locality = proxy.locality
-    if not locality.region and pod is not None:
-        stated = pod.metadata.labels.get(LOCALITY_LABEL, "")
-        locality = parse_locality(stated.replace(".", "/")) if stated else reader.node_locality(pod.spec.node_name)
+    if not locality.region:
+        stated = labels.get(LOCALITY_LABEL, "").replace(".", "/")
+        own = entry_endpoint(reader, proxy) if pod is None else None
+        if own is not None and own.locality.region:
+            locality = own.locality
+        elif stated or pod is None:
+            locality = parse_locality(stated)
+        else:
+            locality = reader.node_locality(pod.spec.node_name)
     labels.update(_topology(locality, proxy.cluster_id, node))
     if proxy.network:
         labels.setdefault(NETWORK_LABEL, proxy.network)
-    return Place(locality, tuple(sorted(labels.items())), node)
+    return Place(
+        locality,
+        tuple(sorted(labels.items())),
+        node,
+        proxy.network,
+        tuple(sorted({6 if ":" in ip else 4 for ip in proxy.ips})),
+        proxy.network_view,
+        proxy.cluster_id,
+    )
 
 
 def endpoint_label(endpoint: Endpoint, key: str) -> str:
@@ -110,7 +143,8 @@ def place_needs(reader: Reader, key: ServiceKey, selection: Selection) -> Needs:
     if service is None:
         return Needs()
     mesh = reader.mesh()
-    needs = Needs(node=service.node_local)
+    local = is_cluster_local(reader, service.hostname)
+    needs = Needs(node=service.node_local, network=bool(reader.network_gateways()), cluster=local)
     for subset in ("", *(s.name for s in subsets_of(reader, selection))):
         for port in cluster_ports(service):
             policy = effective_policy(reader, selection, port.number, subset)

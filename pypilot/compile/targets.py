@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.workload_entry import WorkloadEntry
 from pypilot.wire.node import Labels, Proxy
-from pypilot.world.model import MeshPort, MeshService, Protocol, Resolution, ServiceKey
+from pypilot.world.model import Endpoint, MeshPort, MeshService, Protocol, Resolution, ServiceKey
 from pypilot.world.reader import Reader
 from pypilot.world.workloads import entry_port
 
@@ -53,14 +53,8 @@ def workload_of(reader: Reader, proxy: Proxy) -> WorkloadEntry | None:
     return next(iter((*named, *own, *found)), None)
 
 
-def workload_labels(reader: Reader, proxy: Proxy) -> Labels:
-    """The labels of the workload: its pod's, else those of its entry where a ServiceEntry has it, else the node's word.
-
-    A Service's selector alone does not make pilot look at the entry (NODE-009).
-    """
-    pod = pod_of(reader, proxy)
-    if pod is not None:
-        return tuple(sorted(pod.metadata.labels.items()))
+def entry_endpoint(reader: Reader, proxy: Proxy) -> Endpoint | None:
+    """The proxy's workload as a ServiceEntry of its namespace has it."""
     addressed = reader.call(_by_address, proxy.namespace)
     for ip in proxy.ips:
         for target in addressed.get(ip, ()):
@@ -69,8 +63,20 @@ def workload_labels(reader: Reader, proxy: Proxy) -> Labels:
                 continue
             for endpoint in reader.endpoints(target.service):
                 if endpoint.address == ip:
-                    return endpoint.labels
-    return proxy.labels
+                    return endpoint
+    return None
+
+
+def workload_labels(reader: Reader, proxy: Proxy) -> Labels:
+    """The labels of the workload: its pod's, else those that a ServiceEntry knows, else the node's word (NODE-009).
+
+    A Service's selector alone does not make pilot look at a WorkloadEntry.
+    """
+    pod = pod_of(reader, proxy)
+    if pod is not None:
+        return tuple(sorted(pod.metadata.labels.items()))
+    endpoint = entry_endpoint(reader, proxy)
+    return endpoint.labels if endpoint is not None else proxy.labels
 
 
 def _container_ports(pod: Pod) -> tuple[_NamedPort, ...]:

@@ -99,6 +99,19 @@ class ProxyConfig(Spec, frozen=True):
     connection_settings: dict[str, Any] = {}
 
 
+class SettingsOfService(Spec, frozen=True):
+    """`serviceSettings[].settings`."""
+
+    cluster_local: bool = False
+
+
+class ServiceSettings(Spec, frozen=True):
+    """`serviceSettings[]`: what holds for the services of these hosts (MESH-037)."""
+
+    settings: SettingsOfService = SettingsOfService()
+    hosts: tuple[str, ...] = ()
+
+
 class MeshConfig(Spec, frozen=True):
     """The mesh-wide configuration, with Istio's built-in defaults."""
 
@@ -131,5 +144,6 @@ class MeshConfig(Spec, frozen=True):
     outbound_cluster_stat_name: str = ""
     inbound_cluster_stat_name: str = ""
     locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
+    service_settings: tuple[ServiceSettings, ...] = ()
     discovery_selectors: tuple[NamespaceSelector, ...] = ()
     default_config: ProxyConfig = ProxyConfig()

@@ -30,6 +30,7 @@ PROXIES = (
     node("sidecar", "a-1", "default", "10.1.0.1"),
     node("sidecar", "c-1", "other", "10.1.0.7"),
     node("router", "gw-1", "infra", "10.1.0.8"),
+    node("sidecar", "vm", "default", "192.0.2.3", NETWORK="n"),
 )
 
 
@@ -127,6 +128,28 @@ VARIANTS: list[list[Object]] = [
         envoy_filter("g", "istio-system", MARK, workloadSelector={"labels": {"app": "a", "version": "v2"}}),
         envoy_filter("g", "istio-system", {**MARK, "match": {"proxy": {"proxyVersion": r"^1\.2"}}}, priority=3),
     ],
+    [
+        make("WorkloadEntry", "vm", spec={"address": "192.0.2.3", "labels": {"app": "a"}, **more})
+        for more in ({}, {"ports": {"http": 9080}, "serviceAccount": "vm"}, {"network": "m", "serviceAccount": "vm"})
+    ],
+    [
+        make("WorkloadEntry", "vm-2", spec={"address": a, "labels": {"app": "a"}, "network": "m"})
+        for a in ("192.0.2.3", "192.0.2.4", "vm.example")
+    ],
+    [
+        entry("selecting", "vms.example.com", workloadSelector={"labels": {"app": "a"}}, resolution=resolution)
+        for resolution in ("STATIC", "DNS")
+    ],
+    [
+        make(
+            "Service",
+            "gw-m",
+            labels={"topology.istio.io/network": "m"},
+            spec={"type": "LoadBalancer", "externalIPs": ips, "ports": [{"name": "tls", "port": 15443}]},
+        )
+        for ips in (["198.51.100.1"], ["198.51.100.1", "198.51.100.2"])
+    ],
+    [make("Namespace", "istio-system", "", labels=labels) for labels in ({}, {"topology.istio.io/network": "n"})],
     [
         make("ConfigMap", "istio", "istio-system", data={"mesh": text})
         for text in (

@@ -13,6 +13,9 @@ _VERSIONS = {
     "DestinationRule": "networking.istio.io/v1",
     "ServiceEntry": "networking.istio.io/v1",
     "EnvoyFilter": "networking.istio.io/v1alpha3",
+    "WorkloadEntry": "networking.istio.io/v1",
+    "WorkloadGroup": "networking.istio.io/v1",
+    "ProxyConfig": "networking.istio.io/v1beta1",
 }
 
 

@@ -52,6 +52,54 @@ VARIANTS: list[list[Object]] = [
             (["a.default.svc.cluster.local"], {"exportTo": ["other"]}),
         )
     ],
+    [
+        make("ServiceEntry", "se-2", spec={"hosts": ["x.example.com"], "resolution": "STATIC", **more})
+        for more in (
+            {"ports": [{"number": 81, "name": "more", "protocol": "HTTP"}], "endpoints": [{"address": "192.0.2.7"}]},
+            {"ports": [{"number": 81, "name": "more", "protocol": "HTTP"}], "endpoints": [{"address": "192.0.2.8"}]},
+            {
+                "ports": [{"number": 82, "name": "http", "protocol": "HTTP"}],
+                "workloadSelector": {"labels": {"app": "a"}},
+            },
+        )
+    ],
+    *(
+        [
+            make("WorkloadEntry", name, namespace, spec={"address": "192.0.2.3", "labels": {"app": "a"}}),
+            make("WorkloadEntry", name, namespace, spec={"address": "192.0.2.4", "labels": {"app": "a"}, "weight": 3}),
+            make("WorkloadEntry", name, namespace, spec={"address": "vm.example", "labels": {"app": "a"}}),
+            make(
+                "WorkloadEntry",
+                name,
+                namespace,
+                annotations={"proxy.istio.io/health-checks-enabled": "true"},
+                spec={"address": "192.0.2.3", "labels": {"app": "a"}},
+            ),
+        ]
+        for name, namespace in (("vm", "default"), ("vm-2", "default"), ("vm", "other"))
+    ),
+    [make("Namespace", "istio-system", "", labels=labels) for labels in ({}, {"topology.istio.io/network": "n"})],
+    [
+        make(
+            "Service",
+            "gw",
+            labels={"topology.istio.io/network": network},
+            spec={"type": "LoadBalancer", "externalIPs": ["198.51.100.1"], "ports": [{"name": "tls", "port": port}]},
+        )
+        for network, port in (("n", 15443), ("m", 15443), ("n", 443))
+    ],
+    [
+        make(
+            "Service",
+            "gw-2",
+            annotations={"traffic.istio.io/nodeSelector": "{}"},
+            spec={"type": "NodePort", "ports": [{"name": "tls", "port": 15443, "nodePort": 30443}]},
+        )
+    ],
+    [
+        make("Node", "node-b", "", status={"addresses": [{"type": "ExternalIP", "address": a}]})
+        for a in ("198.51.100.7", "198.51.100.8")
+    ],
     [make("DestinationRule", "d", spec={"host": h}) for h in ("a", "b")],
     [
         make(
@@ -66,6 +114,15 @@ VARIANTS: list[list[Object]] = [
     [
         make("ConfigMap", "istio", "istio-system", data={"mesh": text})
         for text in ("trustDomain: td", "defaultServiceExportTo: ['.']", "{broken", "{}")
+    ],
+    [
+        make("ConfigMap", "istio", "istio-system", data={"meshNetworks": f"networks: {{n: {{{text}}}}}"})
+        for text in (
+            "endpoints: [{fromCidr: 192.0.2.0/24}]",
+            "gateways: [{address: 198.51.100.2, port: 443}]",
+            "endpoints: [{fromRegistry: Kubernetes}], "
+            "gateways: [{registryServiceName: gw-2.default.svc.cluster.local, port: 15443}]",
+        )
     ],
 ]
 STEPS = st.lists(

@@ -15,6 +15,7 @@ from pypilot.compile.destination_rules import (
     subsets_of,
 )
 from pypilot.compile.discovery import Discovery, cluster_ports, discovery_of
+from pypilot.compile.endpoints.across_networks import across_networks
 from pypilot.compile.endpoints.lb_endpoint import build_lb_endpoint, takes_tunnel
 from pypilot.compile.endpoints.locality import apply_locality_policy, group_by_locality
 from pypilot.compile.locality_policy import locality_policy, preferred_labels
@@ -32,7 +33,7 @@ _DRAINING_LABEL = "istio.io/draining"
 
 def _is_address(endpoint: Endpoint) -> bool:
     """Host names cannot go over EDS."""
-    if endpoint.address.startswith("unix://"):
+    if not endpoint.address or endpoint.address.startswith("unix://"):
         return True
     try:
         ipaddress.ip_address(endpoint.address)
@@ -70,6 +71,10 @@ def _members(
             continue
         if service.node_local and endpoint.node_name != place.node:
             continue
+        if place.networks_seen and endpoint.network not in ("", *place.networks_seen):
+            continue
+        if place.cluster not in ("", endpoint.cluster_id):
+            continue
         if endpoint.health == "UNHEALTHY" and not sends_unhealthy:
             continue
         if _health(endpoint, service) is not None:
@@ -99,13 +104,25 @@ def localities_of(
         for endpoint in _members(reader, service, port, wanted, policy, place)
         if not addresses_only or _is_address(endpoint)
     ]
+    mode = endpoint_tls_mode(reader, selection, port.number, subset)
+
+    def speaks_tls(endpoint: Endpoint) -> bool:
+        has_sidecar = endpoint.tls_mode not in ("", "disabled")
+        return has_sidecar and (endpoint.tls_mode == "istio" if mode is None else mode == "ISTIO_MUTUAL")
+
+    gateways = reader.network_gateways()
     groups = apply_locality_policy(
-        group_by_locality(members),
+        across_networks(
+            group_by_locality(members),
+            port.name,
+            place,
+            gateways.resolved if addresses_only else gateways,
+            speaks_tls,
+        ),
         place,
         locality_policy(service, policy.load_balancer, reader.mesh()),
         policy.outlier_detection is not None,
     )
-    mode = endpoint_tls_mode(reader, selection, port.number, subset)
     out = []
     for group in groups:
         where = group.locality
@@ -116,23 +133,20 @@ def localities_of(
         localities.locality.sub_zone = where.sub_zone
         weight = 0
         for endpoint in group.endpoints:
-            has_sidecar = endpoint.tls_mode not in ("", "disabled")
-            speaks_tls = has_sidecar and (endpoint.tls_mode == "istio" if mode is None else mode == "ISTIO_MUTUAL")
-            if tls_only and not speaks_tls:
+            if tls_only and not speaks_tls(endpoint):
                 continue
             weight += endpoint.weight or 1
             localities.lb_endpoints.append(
                 build_lb_endpoint(
                     endpoint,
-                    service,
                     endpoint.port(port.name) or 0,
-                    speaks_tls,
+                    speaks_tls(endpoint),
                     hbone and takes_tunnel(endpoint),
                     _health(endpoint, service) or "",
                 )
             )
-        if weight or not tls_only:
-            localities.load_balancing_weight.value = weight if tls_only else group.weight
+        if weighs := weight if tls_only else group.weight:
+            localities.load_balancing_weight.value = weighs
         out.append(localities)
     return out
 

@@ -6,7 +6,7 @@ from envoy.config.core.v3 import address_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 
 from pypilot.compile.naming import CONNECT_ORIGINATE
-from pypilot.world.model import Endpoint, MeshService
+from pypilot.world.model import Endpoint
 
 LbEndpoint: TypeAlias = endpoint_components_pb2.LbEndpoint
 
@@ -62,9 +62,7 @@ def socket_address(address: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 
-def build_lb_endpoint(
-    endpoint: Endpoint, service: MeshService, port: int, speaks_tls: bool, tunnel: bool, health: str
-) -> LbEndpoint:
+def build_lb_endpoint(endpoint: Endpoint, port: int, speaks_tls: bool, tunnel: bool, health: str) -> LbEndpoint:
     """The message. `health` is empty where nobody reports it; `tunnel`: reach it through the HBONE listener."""
     out = LbEndpoint()
     out.load_balancing_weight.value = endpoint.weight or 1

@@ -64,7 +64,7 @@ def _distribute(groups: list[LocalityGroup], rule: LocalityDistribute) -> list[L
         total = sum(g.weight for g in matched.values())
         for i, group in matched.items():
             del left[i]
-            out[i] = replace(group, weight=ceil(group.weight * share / total) or group.weight)
+            out[i] = replace(group, weight=(ceil(group.weight * share / total) if total else 0) or group.weight)
     return out
 
 

@@ -1,15 +1,9 @@
 """Which Gateways a proxy serves (GW-001…003). Must not look into their servers."""
 
-from pypilot.compile.targets import pod_of
+from pypilot.compile.targets import workload_labels
 from pypilot.kinds.base import Ref
 from pypilot.wire.node import Labels, Proxy
 from pypilot.world.reader import Reader
-
-
-def _labels(reader: Reader, proxy: Proxy) -> Labels:
-    """The pod's labels, where the pod is known; they are newer than what the node said when it started (NODE-009)."""
-    pod = pod_of(reader, proxy)
-    return tuple(sorted(pod.metadata.labels.items())) if pod is not None else proxy.labels
 
 
 def _select(reader: Reader, labels: Labels) -> tuple[Ref, ...]:
@@ -19,4 +13,4 @@ def _select(reader: Reader, labels: Labels) -> tuple[Ref, ...]:
 
 def gateways_for(reader: Reader, proxy: Proxy) -> tuple[Ref, ...]:
     """Gateways of all namespaces whose selector the proxy's labels satisfy, oldest first. An empty one selects all."""
-    return reader.call(_select, reader.call(_labels, proxy))
+    return reader.call(_select, workload_labels(reader, proxy))
