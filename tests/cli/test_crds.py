@@ -99,7 +99,7 @@ def test_fields_of_istio_that_are_not_known_are_kept(kind: Kind) -> None:
         if path and schema.get("type") == "object" and "additionalProperties" not in schema:
             assert schema["x-kubernetes-preserve-unknown-fields"] is True, path
             checked += 1
-    assert checked > 3
+    assert checked >= 3
 
 
 @pytest.mark.parametrize("kind", CUSTOM, ids=lambda kind: kind.name)
