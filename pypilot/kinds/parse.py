@@ -51,13 +51,30 @@ def convert(data: Any, into: type[S]) -> S:
     return msgspec.convert(data, into, strict=False, dec_hook=_decode_hook)
 
 
-def without_nulls(data: Any) -> Any:
-    """A copy in which a null counts as absent, as Kubernetes has it."""
+def without_nulls(data: Any, declared: Any = None) -> Any:
+    """A copy in which a null counts as absent, as Kubernetes has it; what is declared as `Any` stays as it is."""
+    if declared is Any:
+        return data
     if isinstance(data, Mapping):
-        return {k: without_nulls(v) for k, v in data.items() if v is not None}
+        return {k: without_nulls(v, _type_at(declared, k)) for k, v in data.items() if v is not None}
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return [without_nulls(v) for v in data if v is not None]
+        return [without_nulls(v, _type_at(declared, 0)) for v in data if v is not None]
     return data
+
+
+def _type_at(declared: Any, step: Any) -> Any:
+    """The type that a message, list or map declares for what it holds there; None if it declares none."""
+    origin = get_origin(declared)
+    if origin in (Union, UnionType):
+        found = [_type_at(arg, step) for arg in get_args(declared) if arg is not type(None)]
+        return next((of for of in found if of is not None), None)
+    if origin is tuple:
+        return get_args(declared)[0]
+    if origin is dict:
+        return get_args(declared)[1]
+    if isinstance(declared, type) and issubclass(declared, Spec):
+        return _fields(declared).get(step)
+    return None
 
 
 def _steps(path: str) -> Path:
@@ -179,7 +196,7 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
             obj: Object = msgspec.convert(pruned, kind.type, strict=False, dec_hook=_decode_hook)
         except msgspec.ValidationError as error:
             if not nulls_gone:
-                pruned, nulls_gone = without_nulls(pruned), True
+                pruned, nulls_gone = without_nulls(pruned, kind.type), True
                 continue
             path, message = locate(error, pruned, kind.type, kind.confidential)
             errors = [(path, message)]
@@ -190,7 +207,7 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
                 return Parsed(obj, tuple(findings))
             errors = [(_steps(f.field), f.message) for f in found]
         if not nulls_gone:  # indexes below must count what the converter counts
-            pruned, nulls_gone = without_nulls(pruned), True
+            pruned, nulls_gone = without_nulls(pruned, kind.type), True
             continue
         units = {}
         for path, message in errors:

@@ -220,3 +220,14 @@ def test_a_cluster_ip_that_is_none_is_named(address: str) -> None:
     assert [(f.field, f.message) for f in found.findings] == [
         ("spec.clusterIPs[2]", f"{address!r} is not an IP address")
     ]
+
+
+def test_nulls_in_free_content_stay_whatever_is_wrong_beside_them() -> None:
+    """Else a wrong patch would change the others of its filter."""
+    value = {"name": "x", "typed_config": {"list": ["a", None], "nothing": None}}
+    patches: list[Any] = [{"applyTo": "CLUSTER", "match": None, "patch": {"operation": "MERGE", "value": value}}, 7]
+    data = {"metadata": {"name": "f", "namespace": "n"}, "spec": {"configPatches": patches}}
+    parsed = parse_object(kind("networking.istio.io/v1alpha3", "EnvoyFilter"), data)
+    assert [f.field for f in parsed.findings if f.severity == "error"] == ["spec.configPatches[1]"]
+    assert parsed.object is not None
+    assert parsed.object.spec.config_patches[0].patch.value == value  # type: ignore[attr-defined]
