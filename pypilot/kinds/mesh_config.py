@@ -130,6 +130,11 @@ class MeshConfig(Spec, frozen=True):
     default_service_export_to: tuple[str, ...] = ("*",)
     default_virtual_service_export_to: tuple[str, ...] = ("*",)
     default_destination_rule_export_to: tuple[str, ...] = ("*",)
+    ingress_service: str = "istio-ingressgateway"
+    ingress_selector: str = ""
+    ingress_class: str = "istio"
+    ingress_controller_mode: Literal["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"] = "STRICT"
+    """Which Ingresses are served: none, those without a class, too, or only those of the class (MESH-017)."""
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: Literal["TEXT", "JSON"] = "TEXT"

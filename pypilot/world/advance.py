@@ -17,6 +17,7 @@ from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
 from pypilot.kinds.virtual_service import MESH, VirtualService, gateway_name
 from pypilot.wire.node import Locality
+from pypilot.world.converted import all_of, may_convert, rebuild_converted
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.draft import Draft
 from pypilot.world.membership import Membership, entry_keys
@@ -38,9 +39,8 @@ def advance(world: World, delta: Delta) -> World:
     for obj in delta.upserts:
         step.store(obj.ref, obj)
     mesh_override = delta.mesh or world.mesh_override
-    problems = world.problems
     if step.touched.mesh or delta.mesh is not None or world.generation == 0:
-        problems = step.rebuild_mesh(mesh_override)
+        draft.put("problems", "mesh", step.rebuild_mesh(mesh_override))
     step.rebuild()
     origins = dict(world.origins)
     for ref in delta.removals:
@@ -52,7 +52,7 @@ def advance(world: World, delta: Delta) -> World:
         tables=draft.tables,
         origins=origins,
         mesh_override=mesh_override,
-        problems=problems,
+        problems=tuple(p for _, found in sorted(draft.tables.get("problems", {}).items()) for p in found),
         generation=world.generation + 1,
         changed=frozenset(draft.changed),
     )
@@ -80,6 +80,7 @@ class _Step:
         if old is obj or (old is not None and old == obj):
             return
         self.draft.set_object(ref.kind, key, obj)
+        self.touched.ingresses |= may_convert(self.draft, ref)
         match ref.kind:
             case "Namespace":
                 self.draft.put("namespaces", ref.name, obj)
@@ -158,7 +159,8 @@ class _Step:
             if mesh is None:
                 return problems
         old = self.mesh
-        self.draft.put("mesh", "", mesh or _DEFAULT_MESH)
+        if self.draft.put("mesh", "", mesh or _DEFAULT_MESH):
+            self.touched.ingresses = True
         if old.trust_domain != self.mesh.trust_domain:
             self.touched.all_services = self.touched.all_endpoints = True
         if old.default_service_export_to != self.mesh.default_service_export_to:
@@ -193,8 +195,12 @@ class _Step:
         if self.touched.filters:
             known = sorted(f.ref for f in self.draft.objects_of("EnvoyFilter"))
             self.draft.put("envoy_filter_refs", "", tuple(known))
+        if self.touched.ingresses:
+            for obj in rebuild_converted(self.draft, self.mesh, self.constants):
+                self.touched.gateways |= obj.KIND == "Gateway"
+                self.touched.gateway_names.update(_bound_gateways(obj))
         if self.touched.gateways:
-            ordered = sorted(self.draft.objects_of("Gateway"), key=lambda g: g.age_key)
+            ordered = sorted(all_of(self.draft, "Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))
         self._rebuild_virtual_services()
 
@@ -278,7 +284,7 @@ class _Step:
         if not wanted:
             return
         bound: dict[str, list[VirtualService]] = {name: [] for name in wanted}
-        for service in self.draft.objects_of("VirtualService"):
+        for service in all_of(self.draft, "VirtualService"):
             for name in _bound_gateways(service) & wanted:
                 bound[name].append(service)
         for name, services in bound.items():

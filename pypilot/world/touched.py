@@ -22,6 +22,7 @@ class Touched:
     workload_namespaces: set[str] = field(default_factory=set)
     """Namespaces whose WorkloadEntries changed."""
     gateways: bool = False
+    ingresses: bool = False
     mesh: bool = False
     all_services: bool = False
     all_endpoints: bool = False

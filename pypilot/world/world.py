@@ -39,6 +39,8 @@ Table = Literal[
     "secrets",
     "config_maps",
     # Read by `advance` alone:
+    "converted",
+    "problems",
     "definers",
     "slices",
     "pod_users",

@@ -16,6 +16,8 @@ _VERSIONS = {
     "WorkloadEntry": "networking.istio.io/v1",
     "WorkloadGroup": "networking.istio.io/v1",
     "ProxyConfig": "networking.istio.io/v1beta1",
+    "Ingress": "networking.k8s.io/v1",
+    "IngressClass": "networking.k8s.io/v1",
 }
 
 
