@@ -16,6 +16,7 @@ from typing import cast
 
 import structlog
 from aiohttp import web
+from msgspec import to_builtins
 
 from pypilot.admin.debug import debug_app
 from pypilot.admin.facts import Facts
@@ -27,6 +28,7 @@ from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
 from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
+from pypilot.world.ingress_status import wrong_statuses
 from pypilot.world.reader import Reader
 from pypilot.xds.auth import CertificateAuthenticator
 from pypilot.xds.server import XdsOptions, XdsServer
@@ -51,7 +53,10 @@ class Application:
         self._supply = Supply(settings, connection, self.engine, self._changed)
         self._services: ClusterServices | None = None
         if connection is not None and (settings.secure_grpc_addr or settings.webhook_addr):
-            self._services = ClusterServices(settings, connection, self._trust_domain, self._pods)
+            self._services = ClusterServices(
+                settings, connection, self._trust_domain, self._pods, wrong_statuses=self._wrong_statuses
+            )
+            self.engine.listen(self._services.world_changed)
         self._namespaces = set(settings.namespaces)
         self.metrics = Metrics()
         self.server = XdsServer(
@@ -99,6 +104,8 @@ class Application:
             await self._exits.aclose()
             raise
         self._is_ready = True
+        if self._services is not None:
+            self._services.world_changed()
         await self._report()
         self._log.info(
             "ready",
@@ -151,6 +158,11 @@ class Application:
 
     def _pods(self) -> Pods:
         return cast(Pods, self.engine.world.objects.get("Pod", _NO_PODS))
+
+    def _wrong_statuses(self) -> dict[tuple[str, str], list[dict[str, str]]]:
+        """Statuses of Ingresses that are to be corrected; none before all is known."""
+        wrong = wrong_statuses(self.engine.world) if self._is_ready else {}
+        return {key: [to_builtins(entry) for entry in entries] for key, entries in wrong.items()}
 
     async def _start_services(self) -> None:
         if self._services is None or not self._has_own_identity:

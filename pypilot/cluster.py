@@ -1,7 +1,8 @@
 """What a control plane does in a cluster beside reading it: prove who it is, ask who others are, write what is its own.
 
 Wiring only: authentication of proxies, the serving root and certificate, leader election and what the leader keeps
-right (root Secret, root ConfigMaps, webhook), and the webhook itself. Made of settings and a connection.
+right (root Secret, root ConfigMaps, statuses of Ingresses, webhook), and the webhook itself. Made of settings and a
+connection.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from pypilot.kube.connection import WritingConnection
+from pypilot.kube.ingress_status import IngressStatusWriter, StatusStatistics, Wrong
 from pypilot.kube.lease import Election, LeaseTiming
 from pypilot.kube.token_review import ReviewStatistics, TokenReviews
 from pypilot.security.impersonation import Impersonation, Pods
@@ -59,6 +61,11 @@ def publishing_rules() -> list[dict[str, list[str]]]:
     return [_rule("", "configmaps", ("list", "watch", "patch"), CONFIG_MAP), _rule("", "configmaps", ("create",))]
 
 
+def status_rules() -> list[dict[str, list[str]]]:
+    """What it needs in every namespace that is read, to say where Ingresses can be reached."""
+    return [_rule("networking.k8s.io", "ingresses/status", ("patch",))]
+
+
 def cluster_rules(namespace: str, revision: str = "default") -> list[dict[str, list[str]]]:
     """What it needs of what has no namespace."""
     name = configuration_name(namespace, revision)
@@ -83,6 +90,7 @@ class ClusterStatistics:
     publishing: PublishingStatistics
     webhook: str
     certificates: IssuingStatistics
+    ingresses: StatusStatistics
 
 
 class ClusterServices:
@@ -95,13 +103,15 @@ class ClusterServices:
         trust_domain: Callable[[], str],
         pods: Callable[[], Pods],
         timing: LeaseTiming | None = None,
+        wrong_statuses: Callable[[], Wrong] = dict,
     ) -> None:
-        """`trust_domain` is the mesh's, `pods` those of the world, at that moment."""
+        """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected."""
         namespace, revision = settings.root_namespace, settings.revision
         self._keeper = RootKeeper(connection, namespace)
         self._serving = ServingIdentity(self._keeper, serving_names(namespace, settings.cluster_domain, revision))
         scope = tuple(dict.fromkeys((*settings.namespaces, namespace))) if settings.namespaces else ()
         self._publisher = RootPublisher(connection, self._bundle, scope)
+        self._statuses = IngressStatusWriter(connection, wrong_statuses)
         name = configuration_name(namespace, revision)
         self._registration: Registration | None = None  # what has no namespace is not ours where only namespaces are
         if not settings.namespaces:
@@ -174,6 +184,10 @@ class ClusterServices:
         """All namespaces of the mesh that there are now."""
         self._publisher.namespaces_changed(names)
 
+    def world_changed(self) -> None:
+        """Other statuses may be wrong now."""
+        self._statuses.changed()
+
     def statistics(self) -> ClusterStatistics:
         """How all this is."""
         root = self._keeper.root
@@ -188,6 +202,7 @@ class ClusterServices:
             publishing=self._publisher.statistics(),
             webhook=self._registration.state if self._registration else "not registered",
             certificates=self._issuer.statistics,
+            ingresses=self._statuses.statistics(),
         )
 
     def _bundle(self) -> bytes:
@@ -211,5 +226,6 @@ class ClusterServices:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keeper.keep_made())
             tasks.create_task(self._publisher.run())
+            tasks.create_task(self._statuses.run())
             if self._registration is not None:
                 tasks.create_task(self._registration.run())

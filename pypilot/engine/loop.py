@@ -84,6 +84,7 @@ class Engine:
         self._compile_problems: dict[tuple[str, str], Problem] = {}
         self._apply_problems: dict[Ref | None, Problem] = {}
         self._feeds: set[Feed] = set()
+        self._listeners: list[Callable[[], None]] = []
         self._proxies: dict[Proxy, int] = {}
         self._linger = linger
         self._leaving: dict[Proxy, asyncio.TimerHandle] = {}
@@ -134,6 +135,8 @@ class Engine:
         if changed:
             for feed in tuple(self._feeds):
                 feed.notify()
+        for told in self._listeners:
+            told()
 
     def _advance(self, delta: Delta) -> bool:
         """Advance world and memo. If that fails, the objects are tried one by one, so that one cannot hold the rest."""
@@ -171,6 +174,10 @@ class Engine:
     def is_ready(self) -> bool:
         """True once the first delta was applied: before that nothing may be served."""
         return self.world.generation > 0
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """`told` is called after every change that was taken, whether or not a proxy can notice it."""
+        self._listeners.append(told)
 
     def open(self, proxy: Proxy, notify: Callable[[], None]) -> "Feed":
         """A door for one connected proxy; `notify` is called whenever something may have changed for it."""

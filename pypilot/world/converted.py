@@ -3,7 +3,7 @@
 A part of `advance`. A user's object wins where the name is the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from pypilot.kinds.base import Object, Ref
@@ -20,16 +20,20 @@ def may_convert(draft: Draft, ref: Ref) -> bool:
     return ref.kind in SOURCES or ref in draft.tables.get("converted", {})
 
 
-def rebuild_converted(draft: Draft, mesh: MeshConfig, constants: Constants) -> Iterator[Object]:
-    """Convert all Ingresses; gives what was there before and is now, where these differ or somebody else decides."""
-    around = Surroundings(
+def surroundings(find: Callable[[str, str, str], Any], mesh: MeshConfig, constants: Constants) -> Surroundings:
+    """What the meaning of an Ingress depends on; `find` gives an object by kind, namespace and name."""
+    return Surroundings(
         mesh=mesh,
         root_namespace=constants.root_namespace,
         domain=constants.domain,
-        class_named=lambda name: draft.object("IngressClass", "", name),
-        service=lambda namespace, name: draft.object("Service", namespace, name),
+        class_named=lambda name: find("IngressClass", "", name),
+        service=lambda namespace, name: find("Service", namespace, name),
     )
-    found = convert_ingresses(draft.objects_of("Ingress"), around)
+
+
+def rebuild_converted(draft: Draft, mesh: MeshConfig, constants: Constants) -> Iterator[Object]:
+    """Convert all Ingresses; gives what was there before and is now, where these differ or somebody else decides."""
+    found = convert_ingresses(draft.objects_of("Ingress"), surroundings(draft.object, mesh, constants))
     draft.put("problems", "ingresses", found.problems)
     before = cast("dict[Ref, Object]", dict(draft.tables.get("converted", {})))
     for ref in {*before, *found.objects}:

@@ -3,6 +3,7 @@
 from pypilot.kinds.base import Object, OwnerReference, Ref
 from pypilot.world.advance import advance
 from pypilot.world.delta import Delta
+from pypilot.world.ingress_status import wrong_statuses
 from pypilot.world.reader import Reader
 from pypilot.world.world import World
 from tests.world.objects import make, service
@@ -112,3 +113,64 @@ def test_a_gateway_that_a_user_wrote_under_the_same_name_wins():
     assert Reader(world).gateway(GATEWAY) is mine
     world = advance(world, Delta(removals=(GATEWAY,)))
     assert [g.spec.selector for g in Reader(world).gateways()] == [{"istio": "ingressgateway"}]
+
+
+# -- status (KSVC-052) ------------------------------------------------------------------------------------------------
+
+
+def edge(name: str = "istio-ingressgateway", status: object = None, **spec: object) -> Object:
+    return service(name, "istio-system", spec=spec, status={"loadBalancer": {"ingress": status or []}})
+
+
+def wanted(*objects: Object) -> list[tuple[str, str]]:
+    """Hostname and address of each entry that the Ingress `i` ought to have."""
+    (entries,) = wrong_statuses(world_of(make("Ingress", "i", annotations=OURS, status=STALE), *objects)).values()
+    return [(entry.hostname, entry.ip) for entry in entries]
+
+
+STALE = {"loadBalancer": {"ingress": [{"ip": "192.0.2.99"}]}}
+
+
+def test_an_ingress_is_where_the_load_balancer_of_the_gateways_service_is():
+    balancer = edge(status=[{"ip": "192.0.2.2"}, {"hostname": "lb.example.com"}], externalIPs=["192.0.2.1"])
+    assert wanted(balancer) == [("", "192.0.2.1"), ("", "192.0.2.2"), ("lb.example.com", "")]
+
+
+def test_an_external_name_is_the_address():
+    assert wanted(edge(type="ExternalName", externalName="edge.example.com")) == [("edge.example.com", "")]
+
+
+def test_the_service_is_the_one_that_the_mesh_names():
+    mesh = make("ConfigMap", "istio", "istio-system", data={"mesh": "ingressService: edge"})
+    balancers = (edge(status=[{"ip": "192.0.2.1"}]), edge("edge", status=[{"ip": "192.0.2.2"}]))
+    assert wanted(mesh, *balancers) == [("", "192.0.2.2")]
+
+
+def test_without_the_service_there_is_no_address():
+    assert wanted() == []
+
+
+def test_without_a_name_of_a_service_it_is_the_node_of_a_gateway_that_runs():
+    mesh = make("ConfigMap", "istio", "istio-system", data={"mesh": "ingressService: ''"})
+    nodes = [
+        make("Node", name, "", status={"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, *outside]})
+        for name, outside in (("n0", []), ("n1", [{"type": "ExternalIP", "address": "198.51.100.1"}]))
+    ]
+
+    def gateway(name: str, node: str, phase: str, label: str = "ingressgateway") -> Object:
+        return make(
+            "Pod", name, "istio-system", labels={"istio": label}, spec={"nodeName": node}, status={"phase": phase}
+        )
+
+    assert wanted(mesh, *nodes, gateway("g", "n1", "Running")) == [("", "198.51.100.1")]
+    assert wanted(mesh, *nodes, gateway("g", "n1", "Pending")) == []
+    assert wanted(mesh, *nodes, gateway("g", "n1", "Running", "egressgateway")) == []
+    assert wanted(mesh, *nodes, gateway("g", "gone", "Running"), gateway("h", "n1", "Running")) == [
+        ("", "198.51.100.1")
+    ]
+
+
+def test_nothing_is_wrong_with_right_statuses_and_those_of_others():
+    right = make("Ingress", "i", annotations=OURS, status={"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})
+    other = make("Ingress", "n", annotations=NGINX, status=STALE)
+    assert wrong_statuses(world_of(right, other, edge(status=[{"ip": "192.0.2.1"}]))) == {}
