@@ -15,8 +15,8 @@ from pypilot.kinds.mesh_config_parse import parse_mesh_config
 from pypilot.kinds.mesh_networks import parse_mesh_networks
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
-from pypilot.kinds.virtual_service import MESH, VirtualService, gateway_name
 from pypilot.wire.node import Locality
+from pypilot.world.bindings import bound_gateways, rebuild_bindings
 from pypilot.world.converted import all_of, may_convert, rebuild_converted
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.draft import Draft
@@ -109,7 +109,7 @@ class _Step:
                 self.touched.rules.add(ref.namespace)
             case "VirtualService":
                 self.draft.put("virtual_service", ref, obj)
-                self.touched.gateway_names.update(_bound_gateways(old), _bound_gateways(obj))
+                self.touched.gateway_names.update(bound_gateways(old), bound_gateways(obj))
             case "Gateway":
                 self.draft.put("gateway", ref, obj)
                 self.touched.gateways = True
@@ -198,11 +198,11 @@ class _Step:
         if self.touched.ingresses:
             for obj in rebuild_converted(self.draft, self.mesh, self.constants):
                 self.touched.gateways |= obj.KIND == "Gateway"
-                self.touched.gateway_names.update(_bound_gateways(obj))
+                self.touched.gateway_names.update(bound_gateways(obj))
         if self.touched.gateways:
             ordered = sorted(all_of(self.draft, "Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))
-        self._rebuild_virtual_services()
+        rebuild_bindings(self.draft, self.touched.gateway_names)
 
     def _rebuild_services(self) -> None:
         touched = self.touched
@@ -279,24 +279,6 @@ class _Step:
         found: list[EnvoyFilter] = [f for f in self.draft.objects_of("EnvoyFilter") if f.namespace == namespace]
         self.draft.put("envoy_filters", namespace, tuple(sorted(found, key=lambda f: f.order_key)))
 
-    def _rebuild_virtual_services(self) -> None:
-        wanted = self.touched.gateway_names
-        if not wanted:
-            return
-        bound: dict[str, list[VirtualService]] = {name: [] for name in wanted}
-        for service in all_of(self.draft, "VirtualService"):
-            for name in _bound_gateways(service) & wanted:
-                bound[name].append(service)
-        for name, services in bound.items():
-            self.draft.put("virtual_services", name, tuple(sorted(services, key=lambda s: s.age_key)))
-
 
 def _service_key(service: Service, domain: str) -> ServiceKey:
     return ServiceKey(service_hostname(service.name, service.namespace, domain), service.namespace)
-
-
-def _bound_gateways(service: Object | None) -> frozenset[str]:
-    """VS-002: none means `mesh`; a short name is in the VirtualService's namespace; a delegate binds to none."""
-    if not isinstance(service, VirtualService) or not service.spec.hosts:
-        return frozenset()
-    return frozenset(gateway_name(n, service.namespace) for n in service.spec.gateways or (MESH,))
