@@ -118,3 +118,32 @@ def _node(of: JsonObject) -> JsonObject:
             "WORKLOAD_NAME": meta["labels"]["app"],
         },
     }
+
+
+def envoy_filter() -> JsonObject:
+    """An EnvoyFilter of the kind that people have, for all proxies of the mesh."""
+    manager = "envoy.filters.network.http_connection_manager"
+    kinds = "type.googleapis.com/envoy.extensions.filters."
+    lua = {
+        "@type": f"{kinds}http.lua.v3.Lua",
+        "default_source_code": {"inline_string": "function envoy_on_request(h) end"},
+    }
+    options = {
+        "@type": f"{kinds}network.http_connection_manager.v3.HttpConnectionManager",
+        "common_http_protocol_options": {"idle_timeout": "30s"},
+    }
+    inside = {"filterChain": {"filter": {"name": manager}}}
+    router = {"filterChain": {"filter": {"name": manager, "subFilter": {"name": "envoy.filters.http.router"}}}}
+    header = {"header": {"key": "x-patched", "value": "yes"}}
+
+    def patch(apply_to: str, operation: str, value: JsonObject, **match: Any) -> JsonObject:
+        return {"applyTo": apply_to, "match": match, "patch": {"operation": operation, "value": value}}
+
+    patches = [
+        patch("HTTP_FILTER", "INSERT_BEFORE", {"name": "lua", "typed_config": lua}, listener=router),
+        patch("NETWORK_FILTER", "MERGE", {"typed_config": options}, listener=inside),
+        patch("VIRTUAL_HOST", "MERGE", {"response_headers_to_add": [header]}, context="SIDECAR_OUTBOUND"),
+        patch("CLUSTER", "MERGE", {"connect_timeout": "1s"}, context="SIDECAR_OUTBOUND"),
+    ]
+    spec = {"configPatches": patches}
+    return _object("networking.istio.io/v1alpha3", "EnvoyFilter", "patches", "istio-system", spec=spec)
