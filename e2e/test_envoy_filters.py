@@ -1,4 +1,4 @@
-"""EnvoyFilters and a real Envoy of upstream's build: what a user patches is what requests meet (EF-007…027, NDS-007).
+"""EnvoyFilters and a real Envoy of upstream's build: what a user patches is what requests meet.
 
 A gateway with one backend. Files are written one after the other, as a user would; Envoy must take every update, but in
 the test whose patch is wrong for it.

@@ -5,7 +5,7 @@ from typing import Any
 
 from pypilot.wire.references import held_by
 from pypilot.wire.resource import ResourceSet
-from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, PREFIX, ROUTE, SECRET
+from pypilot.wire.types import CLUSTER, ENDPOINT, EXTENSION_CONFIG, LISTENER, PREFIX, ROUTE, SECRET
 
 Json = dict[str, Any]
 
@@ -28,6 +28,7 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[str, str, Json], Json]], ...] = 
     (LISTENER, "ListenersConfigDump", "dynamic_listeners", _listener),
     (ROUTE, "RoutesConfigDump", "dynamic_route_configs", _entry("route_config")),
     (SECRET, "SecretsConfigDump", "dynamic_active_secrets", _secret),
+    (EXTENSION_CONFIG, "EcdsConfigDump", "ecds_filters", _entry("ecds_filter")),
 )
 
 

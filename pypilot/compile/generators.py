@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pypilot.compile.endpoints import compile_endpoints
+from pypilot.compile.envoy_filters.secrets import generate_secrets
 from pypilot.compile.envoy_filters.sets import (
     generate_clusters,
     generate_extensions,
@@ -11,7 +12,6 @@ from pypilot.compile.envoy_filters.sets import (
     generate_routes,
 )
 from pypilot.compile.name_table import compile_name_table
-from pypilot.compile.secrets import compile_secrets
 from pypilot.wire import types
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import ResourceSet
@@ -23,7 +23,7 @@ GENERATORS: Mapping[str, Callable[[Reader, Proxy], ResourceSet]] = MappingProxyT
         types.ENDPOINT: compile_endpoints,
         types.LISTENER: generate_listeners,
         types.ROUTE: generate_routes,
-        types.SECRET: compile_secrets,
+        types.SECRET: generate_secrets,
         types.EXTENSION_CONFIG: generate_extensions,
         types.NAME_TABLE: compile_name_table,
     }

@@ -226,7 +226,7 @@ class Engine:
             # What cannot be compiled is a problem of its own.
             with suppress(Exception):
                 outcomes.append(self.memo.root(outcome, proxy))
-        found += idle_patches(outcomes)
+        found += idle_patches(Reader(self.world), outcomes)
         return (Problem(f.message, f.severity, f.code, ref, f.field) for ref, f in found)
 
     def statistics(self) -> EngineStatistics:

@@ -88,6 +88,7 @@ WARNED = {
 
 @pytest.mark.parametrize("case", WARNED)
 def test_what_has_no_effect_is_told(case: str) -> None:
+    """EF-014, EF-023: a bootstrap is for the proxy's agent alone."""
     patch, field = WARNED[case]
     parsed = parse(patch)
     assert [(f.field, f.severity) for f in parsed.findings] == [(f"spec.configPatches[0].{field}", "warning")]

@@ -54,7 +54,16 @@ def outcome(reader: Reader, proxy: Proxy) -> Outcome:
     return Outcome(patches.keys, all_of(generate(reader, proxy).report for keys, generate in made if keys))
 
 
-def idle_patches(outcomes: Iterable[Outcome]) -> Iterator[FilterFinding]:
+def _name(reader: Reader, key: PatchKey) -> str:
+    """What the patch does: its position counts only the patches that were not rejected."""
+    found = reader.envoy_filter(key.filter)
+    patches = found.spec.config_patches if found is not None else ()
+    if key.position >= len(patches):
+        return "the patch"
+    return f"{patches[key.position].patch.operation} {patches[key.position].apply_to}"
+
+
+def idle_patches(reader: Reader, outcomes: Iterable[Outcome]) -> Iterator[FilterFinding]:
     """Patches that some proxies are given and that changed nothing at any of them, with the reasons if there are any.
 
     A patch that worked somewhere is as it should be: a filter for many proxies need not mean something for each.
@@ -71,6 +80,7 @@ def idle_patches(outcomes: Iterable[Outcome]) -> Iterator[FilterFinding]:
     for key in sorted(given.keys() - used):
         reason, proxies = reasons.get(key), given[key]
         where = "the connected proxy" if proxies == 1 else f"the {proxies} connected proxies"
-        text = f"has no effect: {reason}" if reason else f"matches nothing at {where} that it is for"
+        what = f"has no effect: {reason}" if reason else f"matches nothing at {where} that it is for"
+        field = f"spec.configPatches[{key.position}]"
         code = "patch-failed" if reason else "patch-matches-nothing"
-        yield FilterFinding(key.filter, Finding(f"spec.configPatches[{key.position}]", text, "warning", code))
+        yield FilterFinding(key.filter, Finding(field, f"{_name(reader, key)} {what}", "warning", code))

@@ -4,7 +4,7 @@ A call's key holds only the patches that can mean the resource, so that a resour
 both. ADD to a whole set is `sets.py`'s.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -66,10 +66,11 @@ def _remade(resource: Resource, type_url: str, applied: Applied[tuple[str, bytes
     return PatchedResource(Resource.of(applied.made[0], type_url, applied.made[1]), applied.report)
 
 
-def _joined(results: Iterable[PatchedResource]) -> PatchedChunk:
-    results = tuple(results)
-    kept = Chunk(r.resource for r in results if r.resource is not None)
-    return PatchedChunk(kept, all_of(r.report for r in results))
+def _patched(chunk: Chunk, one: Callable[[Resource], PatchedResource]) -> PatchedChunk:
+    """The very chunk where nothing was done to any of its resources."""
+    results = [one(resource) for resource in chunk.resources.values()]
+    report = all_of(r.report for r in results)
+    return PatchedChunk(Chunk(r.resource for r in results if r.resource is not None) if report.used else chunk, report)
 
 
 # -- listeners --------------------------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ def patched_listeners(reader: Reader, chunk: Chunk, keys: PatchKeys, is_router: 
             return PatchedResource(resource, NOTHING_DONE)
         return reader.call(patched_listener, resource, meant, is_router)
 
-    return _joined(map(one, chunk.resources.values()))
+    return _patched(chunk, one)
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ def patched_routes(reader: Reader, chunk: Chunk, keys: PatchKeys, is_router: boo
             return PatchedResource(resource, NOTHING_DONE)
         return reader.call(patched_configuration, resource, meant, is_router, ports)
 
-    return _joined(map(one, chunk.resources.values()))
+    return _patched(chunk, one)
 
 
 # -- clusters ---------------------------------------------------------------------------------------------------------
@@ -190,4 +191,4 @@ def patched_clusters(reader: Reader, chunk: Chunk, keys: PatchKeys, is_router: b
             return PatchedResource(resource, NOTHING_DONE)
         return reader.call(patched_cluster, resource, tuple(p.key for p in meant), own)
 
-    return _joined(map(one, chunk.resources.values()))
+    return _patched(chunk, one)

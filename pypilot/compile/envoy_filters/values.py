@@ -88,7 +88,8 @@ def value_findings(envoy_filter: EnvoyFilter) -> Iterator[Finding]:
         try:
             parse_value(patch.apply_to, patch.patch.value)
         except ValueError as error:
-            yield Finding(field, f"{error}; the patch is left out (EF-005)", code="bad-patch-value")
+            what = f"{patch.patch.operation} {patch.apply_to} is left out: {error} (EF-005)"
+            yield Finding(field, what, code="bad-patch-value")
 
 
 def _parse(key: PatchKey, patch: EnvoyConfigObjectPatch) -> Patch:

@@ -185,7 +185,7 @@ def test_nothing_raises_and_the_memo_makes_no_difference(found: list[dict[str, A
             assert plain == memo.root(generator, proxy), type_url
             names = [resource.name for resource in plain]
             assert len(names) == len(set(names)), type_url
-    told = [*bad_values(reader), *idle_patches(memo.root(outcome, proxy) for proxy in PROXIES)]
+    told = [*bad_values(reader), *idle_patches(reader, (memo.root(outcome, proxy) for proxy in PROXIES))]
     assert all(finding.field.startswith("spec.configPatches[") for _, finding in told)
 
 
