@@ -49,6 +49,7 @@ VARIANTS: list[list[Object]] = [
         for hosts, more in (
             (["x.example.com"], {"workloadSelector": {"labels": {"app": "a"}}}),
             (["x.example.com", "y.example.com"], {"endpoints": [{"address": "192.0.2.1"}]}),
+            (["x.example.com", "y.example.com"], {"endpoints": [{"address": "192.0.2.2"}]}),
             (["a.default.svc.cluster.local"], {"exportTo": ["other"]}),
         )
     ],
@@ -230,3 +231,13 @@ def test_an_override_of_the_mesh_wins_and_a_broken_text_keeps_the_last() -> None
     world = advance(world, Delta(mesh=MeshConfig(trust_domain="two")))
     assert Reader(world).mesh().trust_domain == "two"
     assert world.problems == ()
+
+
+def test_another_endpoint_of_a_service_entry_is_seen() -> None:
+    def entry(address: str) -> Object:
+        ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+        spec = {"hosts": ["x.example"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": address}]}
+        return make("ServiceEntry", "x", spec=spec)
+
+    world = advance(world_of(entry("192.0.2.1")), Delta(upserts=(entry("192.0.2.2"),)))
+    assert [e.address for e in Reader(world).endpoints(ServiceKey("x.example", "default"))] == ["192.0.2.2"]
