@@ -7,6 +7,7 @@ and one entry. Nothing here does I/O or knows another object.
 from types import MappingProxyType
 
 from pypilot.kinds import (
+    authorization_policy_validation,
     config_map,
     core,
     destination_rule_validation,
@@ -14,8 +15,10 @@ from pypilot.kinds import (
     envoy_filter_validation,
     gateway,
     ingress,
+    peer_authentication,
     pod,
     proxy_config,
+    request_authentication,
     secret,
     service,
     service_entry,
@@ -44,6 +47,9 @@ KINDS: tuple[Kind, ...] = (
     workload_entry.KIND,
     workload_group.KIND,
     proxy_config.KIND,
+    peer_authentication.KIND,
+    request_authentication.KIND,
+    authorization_policy_validation.KIND,
 )
 
 BY_GROUP_KIND = MappingProxyType({(kind.group, kind.name): kind for kind in KINDS})

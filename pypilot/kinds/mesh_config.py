@@ -10,6 +10,7 @@ import msgspec
 
 from pypilot.kinds.base import Duration, Spec, UInt32
 from pypilot.kinds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
+from pypilot.kinds.extension_provider import ExtensionProvider
 from pypilot.kinds.virtual_service import HTTPRetry
 
 
@@ -151,4 +152,5 @@ class MeshConfig(Spec, frozen=True):
     locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
     service_settings: tuple[ServiceSettings, ...] = ()
     discovery_selectors: tuple[NamespaceSelector, ...] = ()
+    extension_providers: tuple[ExtensionProvider, ...] = ()
     default_config: ProxyConfig = ProxyConfig()

@@ -110,6 +110,9 @@ class _Step:
             case "VirtualService":
                 self.draft.put("virtual_service", ref, obj)
                 self.touched.gateway_names.update(bound_gateways(old), bound_gateways(obj))
+            case "PeerAuthentication" | "RequestAuthentication" | "AuthorizationPolicy":
+                self.draft.put("policy", ref, obj)
+                self.touched.policies.add((ref.kind, ref.namespace))
             case "Gateway":
                 self.draft.put("gateway", ref, obj)
                 self.touched.gateways = True
@@ -199,6 +202,9 @@ class _Step:
             for obj in rebuild_converted(self.draft, self.mesh, self.constants):
                 self.touched.gateways |= obj.KIND == "Gateway"
                 self.touched.gateway_names.update(bound_gateways(obj))
+        for kind, namespace in self.touched.policies:
+            found = [p for p in self.draft.objects_of(kind) if p.namespace == namespace]
+            self.draft.put("policies", (kind, namespace), tuple(sorted(found, key=lambda p: p.age_key)))
         if self.touched.gateways:
             ordered = sorted(all_of(self.draft, "Gateway"), key=lambda g: g.age_key)
             self.draft.put("gateways", "", tuple(ordered))

@@ -8,6 +8,7 @@ is therefore cached correctly by construction.
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
+from pypilot.kinds.authorization_policy import AuthorizationPolicy
 from pypilot.kinds.base import Ref
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.core import Namespace
@@ -16,7 +17,9 @@ from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.gateway import IstioGateway
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_networks import MeshNetworks
+from pypilot.kinds.peer_authentication import PeerAuthentication
 from pypilot.kinds.pod import Pod
+from pypilot.kinds.request_authentication import RequestAuthentication
 from pypilot.kinds.secret import Secret
 from pypilot.kinds.virtual_service import VirtualService
 from pypilot.kinds.workload_entry import WorkloadEntry
@@ -26,6 +29,7 @@ from pypilot.world.networks import NetworkGateways
 from pypilot.world.world import Constants, Table, World
 
 R = TypeVar("R")
+P = TypeVar("P", AuthorizationPolicy, PeerAuthentication, RequestAuthentication)
 _DEFAULT_MESH = MeshConfig()
 _NO_NETWORKS = MeshNetworks()
 _NO_GATEWAYS = NetworkGateways()
@@ -136,6 +140,19 @@ class Reader:
 
     def envoy_filter(self, ref: Ref) -> EnvoyFilter | None:
         return cast("EnvoyFilter | None", self._read("envoy_filter", ref))
+
+    def policies(self, kind: type[P], namespace: str) -> tuple[P, ...]:
+        """The policies of a kind of security.istio.io in a namespace, oldest first."""
+        return cast("tuple[P, ...]", self._read("policies", (kind.KIND, namespace))) or ()
+
+    def policy(self, kind: type[P], ref: Ref) -> P | None:
+        """One of them; `kind` is that of the reference."""
+        found = self._read("policy", ref)
+        return found if isinstance(found, kind) else None
+
+    def key_set(self, issuer: str, uri: str) -> str:
+        """The JSON Web Key Set of an issuer, as fetched from that URI or as the issuer says; empty if not known."""
+        return cast(str, self._read("key_sets", (issuer, uri) if not uri else ("", uri))) or ""
 
     # -- workloads and credentials ------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ class Touched:
     gateway_names: set[str] = field(default_factory=set)
     filters: set[str] = field(default_factory=set)
     """Namespaces whose EnvoyFilters changed."""
+    policies: set[tuple[str, str]] = field(default_factory=set)
+    """(kind, namespace) of security.istio.io whose objects changed."""
     addresses: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """Address -> pods that were stored in this step and had or have it."""
     entry_namespaces: set[str] = field(default_factory=set)

@@ -36,6 +36,9 @@ Table = Literal[
     "envoy_filters",
     "envoy_filter",
     "envoy_filter_refs",
+    "policies",
+    "policy",
+    "key_sets",
     "secrets",
     "config_maps",
     # Read by `advance` alone:

@@ -18,6 +18,9 @@ _VERSIONS = {
     "ProxyConfig": "networking.istio.io/v1beta1",
     "Ingress": "networking.k8s.io/v1",
     "IngressClass": "networking.k8s.io/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
 }
 
 

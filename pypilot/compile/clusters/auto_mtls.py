@@ -3,6 +3,7 @@
 import re
 
 from pypilot.compile.clusters.traits import Traits
+from pypilot.compile.policies.selection import namespace_mode
 from pypilot.world.model import MeshPort, MeshService, Resolution
 from pypilot.world.reader import Reader
 
@@ -20,6 +21,8 @@ def infers_mutual_tls(
 ) -> bool:
     """True if calls to the service port use mutual TLS where the endpoint can. `passes_through`: so says the rule."""
     if not (traits.mesh_tls and reader.mesh().enable_auto_mtls) or service.mesh_external:
+        return False
+    if namespace_mode(reader, service.namespace) == "DISABLE":  # other policies count for each endpoint (PA-015)
         return False
     if passes_through or service.resolution is Resolution.PASSTHROUGH:
         return _all_speak_tls(reader, service, port)

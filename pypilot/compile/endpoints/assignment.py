@@ -21,6 +21,7 @@ from pypilot.compile.endpoints.locality import apply_locality_policy, group_by_l
 from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.naming import outbound_cluster, sni
 from pypilot.compile.place import Place, carries
+from pypilot.compile.policies.selection import refuses_mutual_tls
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import ENDPOINT
 from pypilot.world.model import Endpoint, MeshPort, MeshService, ServiceKey
@@ -107,8 +108,9 @@ def localities_of(
     mode = endpoint_tls_mode(reader, selection, port.number, subset)
 
     def speaks_tls(endpoint: Endpoint) -> bool:
-        has_sidecar = endpoint.tls_mode not in ("", "disabled")
-        return has_sidecar and (endpoint.tls_mode == "istio" if mode is None else mode == "ISTIO_MUTUAL")
+        if mode is None:
+            return endpoint.tls_mode == "istio" and not refuses_mutual_tls(reader, endpoint, port)
+        return endpoint.tls_mode not in ("", "disabled") and mode == "ISTIO_MUTUAL"
 
     gateways = reader.network_gateways()
     groups = apply_locality_policy(

@@ -27,6 +27,7 @@ from pypilot.compile.listeners.outbound_listener import (
 )
 from pypilot.compile.listeners.traits import HttpTraits, http_traits
 from pypilot.compile.messages import duration
+from pypilot.compile.policies.selection import NO_POLICIES, PolicySet, policy_set
 from pypilot.compile.routes.domains import is_ip
 from pypilot.compile.routes.hosts import for_namespace, overlaps
 from pypilot.compile.routes.virtual_services import ResolvedVirtualService, resolved, virtual_services_for
@@ -173,7 +174,12 @@ def _terminates(reader: Reader, chain: Chain, traits: HttpTraits, mesh_tls: bool
 
 
 def _add_chain(
-    reader: Reader, listener: listener_pb2.Listener, chain: Chain, traits: HttpTraits, mesh_tls: bool
+    reader: Reader,
+    listener: listener_pb2.Listener,
+    chain: Chain,
+    traits: HttpTraits,
+    mesh_tls: bool,
+    policies: PolicySet,
 ) -> None:
     try:
         socket = _terminates(reader, chain, traits, mesh_tls)
@@ -183,18 +189,20 @@ def _add_chain(
     match = build_match(chain.match)
     if match is not None:
         made.filter_chain_match.CopyFrom(match)
-    made.filters.extend(chain_filters(reader, chain, listener.name, "gateway", traits.tcp, traits))
+    made.filters.extend(chain_filters(reader, chain, listener.name, "gateway", traits.tcp, traits, policies))
     made.transport_socket_connect_timeout.CopyFrom(duration(CONNECT_TIMEOUT))
     if socket is not None:
         made.transport_socket.CopyFrom(socket)
 
 
-def gateway_listener(reader: Reader, key: GatewayListener, traits: HttpTraits, mesh_tls: bool) -> Resource | None:
+def gateway_listener(
+    reader: Reader, key: GatewayListener, traits: HttpTraits, mesh_tls: bool, policies: PolicySet = NO_POLICIES
+) -> Resource | None:
     """The listener; None if none of its servers can be served."""
     listener = begin_listener(key.bind, key.port)
     listener.max_connections_to_accept_per_socket_event.value = ACCEPTED_AT_ONCE
     for chain in key.chains:
-        _add_chain(reader, listener, chain, traits, mesh_tls)
+        _add_chain(reader, listener, chain, traits, mesh_tls, policies)
     if not listener.filter_chains:
         return None
     limit = at_the_edge(traits.settings.connection).buffer_limit
@@ -208,8 +216,10 @@ def gateway_listener(reader: Reader, key: GatewayListener, traits: HttpTraits, m
     return finish(listener)
 
 
-def _chunk(reader: Reader, keys: tuple[GatewayListener, ...], traits: HttpTraits, view: ProxyView) -> Chunk:
-    made = [reader.call(gateway_listener, key, traits, view.mesh_tls) for key in keys]
+def _chunk(
+    reader: Reader, keys: tuple[GatewayListener, ...], traits: HttpTraits, view: ProxyView, policies: PolicySet
+) -> Chunk:
+    made = [reader.call(gateway_listener, key, traits, view.mesh_tls, policies) for key in keys]
     tunnel = [reader.call(connect_originate)] if view.hbone else []
     return Chunk([*(resource for resource in made if resource is not None), *tunnel])
 
@@ -218,4 +228,4 @@ def router_listeners(reader: Reader, view: ProxyView, proxy: Proxy) -> ResourceS
     """Everything that a gateway proxy gets over LDS. Without a Gateway nothing is listened to (GW-010)."""
     ports = merged_servers(reader, proxy).ports
     keys = reader.call(_resolve, view, ports, proxy.unprivileged)
-    return ResourceSet((reader.call(_chunk, keys, http_traits(reader, view, proxy), view),))
+    return ResourceSet((reader.call(_chunk, keys, http_traits(reader, view, proxy), view, policy_set(reader, proxy)),))

@@ -116,7 +116,7 @@ def build_manager(reader: Reader, spec: ManagerSpec) -> Manager:
     traced = reader.call(tracing, spec.traits.settings.tracing, spec.traits.identity)
     if traced is not None:
         manager.tracing.CopyFrom(traced)
-    manager.http_filters.extend(http_filters(spec))
+    manager.http_filters.extend(http_filters(reader, spec))
     return manager
 
 

@@ -1,12 +1,12 @@
-"""The HTTP filters of a connection manager. The tuple's order is the order of filters (FILT-001, FILT-003, FILT-011).
+"""The HTTP filters of a connection manager, in the order of the tuples (FILT-001, FILT-003, FILT-011).
 
 A feature that needs a filter everywhere has one entry; None leaves it out. Filters that only Istio's build has are for
 that build alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
@@ -20,7 +20,11 @@ from google.protobuf.message import Message
 from pypilot.compile.listeners.dynamic_dns import any_host_filter, wildcard_host_filter
 from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.messages import pack, pack_struct
+from pypilot.compile.policies.filters import http_policy_filters
 from pypilot.wire.istio_messages import find_istio_message
+from pypilot.world.reader import Reader
+
+_Builder: TypeAlias = Callable[[ManagerSpec], hcm_pb2.HttpFilter | None]
 
 _PEER_METADATA = "type.googleapis.com/io.istio.http.peer_metadata.Config"
 _ALPN = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
@@ -117,8 +121,8 @@ def _router(spec: ManagerSpec) -> hcm_pb2.HttpFilter:
     return _filter("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=quiet))
 
 
-HTTP_FILTERS: tuple[Callable[[ManagerSpec], hcm_pb2.HttpFilter | None], ...] = (
-    _exchange,
+_BEFORE_POLICIES = (_exchange,)
+_AFTER_POLICIES = (
     _grpc_web,
     _grpc_stats,
     _alpn,
@@ -130,7 +134,11 @@ HTTP_FILTERS: tuple[Callable[[ManagerSpec], hcm_pb2.HttpFilter | None], ...] = (
 )
 
 
-def http_filters(spec: ManagerSpec) -> list[hcm_pb2.HttpFilter]:
+def _made(builders: Iterable[_Builder], spec: ManagerSpec) -> Iterator[hcm_pb2.HttpFilter]:
+    return (http_filter for build in builders if (http_filter := build(spec)) is not None)
+
+
+def http_filters(reader: Reader, spec: ManagerSpec) -> list[hcm_pb2.HttpFilter]:
     """All HTTP filters of a connection manager, the router last."""
-    made = (build(spec) for build in HTTP_FILTERS)
-    return [http_filter for http_filter in made if http_filter is not None]
+    policies = http_policy_filters(reader, spec.policies)
+    return [*_made(_BEFORE_POLICIES, spec), *policies, *_made(_AFTER_POLICIES, spec)]

@@ -1,9 +1,9 @@
 """`virtualInbound`: where a sidecar takes what is sent to its workload (LIS-022, LIS-023, LIS-027, LIS-031).
 
-Per port of a service a set of chains, then the same for all ports that no service names. Mutual TLS and plain text are
-both accepted.
+Per port of a service a set of chains, then the same for all ports that no service names.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from envoy.config.core.v3 import base_pb2
@@ -11,14 +11,23 @@ from envoy.config.listener.v3 import listener_components_pb2 as components
 from envoy.config.listener.v3 import listener_pb2
 
 from pypilot.compile.listeners.access_log import listener_access_logs
-from pypilot.compile.listeners.inbound_chains import UNNAMED, VIRTUAL_INBOUND, service_serving, serving_chains
+from pypilot.compile.listeners.inbound_chains import UNNAMED, VIRTUAL_INBOUND, Serving, service_serving, serving_chains
 from pypilot.compile.listeners.inspectors import inspectors
 from pypilot.compile.listeners.listener_filters import original_destination, original_source
 from pypilot.compile.listeners.network_filters import cluster_filters, metadata_exchange
 from pypilot.compile.listeners.traits import HttpTraits, is_port
 from pypilot.compile.messages import duration, socket_address
 from pypilot.compile.naming import BLACK_HOLE_CLUSTER
+from pypilot.compile.policies.selection import (
+    NO_POLICIES,
+    MutualTls,
+    PolicySet,
+    labels_of,
+    mutual_tls,
+    policy_set,
+)
 from pypilot.compile.targets import ServiceTarget, service_targets
+from pypilot.kinds.peer_authentication import MutualTLSMode
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER
@@ -30,8 +39,11 @@ class InboundKey(NamedTuple):
 
     targets: tuple[ServiceTarget, ...]
     """One a port, in order of port."""
-    mesh_tls: bool
+    mutual_tls: MutualTls
     transparent: bool
+    certified: bool = True
+    """The proxy has mesh certificates."""
+    policies: PolicySet = NO_POLICIES
 
 
 def inbound_key(reader: Reader, proxy: Proxy, mesh_tls: bool) -> InboundKey:
@@ -43,7 +55,8 @@ def inbound_key(reader: Reader, proxy: Proxy, mesh_tls: bool) -> InboundKey:
         if is_port(target.target) and target.target not in reserved:
             by_port.setdefault(target.target, target)
     targets = tuple(target for _, target in sorted(by_port.items()))
-    return InboundKey(targets, mesh_tls, proxy.interception_mode == "TPROXY")
+    modes = mutual_tls(reader, proxy.namespace, labels_of(reader, proxy))
+    return InboundKey(targets, modes, proxy.interception_mode == "TPROXY", mesh_tls, policy_set(reader, proxy))
 
 
 def _loop(reader: Reader, port: int, traits: HttpTraits) -> components.FilterChain:
@@ -54,6 +67,25 @@ def _loop(reader: Reader, port: int, traits: HttpTraits) -> components.FilterCha
         chain.filters.append(metadata_exchange())
     chain.filters.extend(cluster_filters(reader, BLACK_HOLE_CLUSTER, traits.tcp, logged=False))
     return chain
+
+
+def served_ports(reader: Reader, key: InboundKey, wildcard: str) -> Iterator[tuple[Serving, MutualTLSMode]]:
+    """What is served in which mode. Without certificates only plain text can be: nothing, where that is refused."""
+    for serving, mode in _demanded(reader, key, wildcard):
+        if key.certified:
+            yield serving, mode
+        elif mode != "STRICT":
+            yield serving, "DISABLE"
+
+
+def _demanded(reader: Reader, key: InboundKey, wildcard: str) -> Iterator[tuple[Serving, MutualTLSMode]]:
+    """Ports that no service names, those of them with a mode of their own, then those of services (PA-014)."""
+    modes = key.mutual_tls
+    yield UNNAMED, modes.default
+    named = {target.target for target in key.targets}
+    yield from ((UNNAMED._replace(port=port), mode) for port, mode in modes.ports if port not in named)
+    for target in key.targets:
+        yield service_serving(reader, target, wildcard), modes.of(target.target)
 
 
 def virtual_inbound(reader: Reader, key: InboundKey, traits: HttpTraits) -> Resource:
@@ -70,8 +102,8 @@ def virtual_inbound(reader: Reader, key: InboundKey, traits: HttpTraits) -> Reso
     if key.transparent:
         listener.transparent.value = True
     listener.filter_chains.append(_loop(reader, port, traits))
-    for serving in (UNNAMED, *(service_serving(reader, target, traits.tcp.wildcard) for target in key.targets)):
-        listener.filter_chains.extend(serving_chains(reader, serving, traits, key.mesh_tls))
+    for serving, mode in served_ports(reader, key, traits.tcp.wildcard):
+        listener.filter_chains.extend(serving_chains(reader, serving, traits, mode, key.policies))
     listener.listener_filters.append(original_destination())
     if key.transparent:
         listener.listener_filters.append(original_source())

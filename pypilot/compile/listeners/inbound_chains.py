@@ -15,8 +15,10 @@ from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import metadata_exchange, tcp_filters
 from pypilot.compile.listeners.traits import HttpTraits
 from pypilot.compile.naming import INBOUND_PASSTHROUGH_CLUSTER, inbound_cluster, stat_name
+from pypilot.compile.policies.selection import PolicySet
 from pypilot.compile.routes.default_routes import inbound_route
 from pypilot.compile.targets import ServiceTarget
+from pypilot.kinds.peer_authentication import MutualTLSMode
 from pypilot.world.model import Protocol
 from pypilot.world.reader import Reader
 
@@ -82,13 +84,13 @@ def _routes(serving: Serving) -> route_pb2.RouteConfiguration:
 
 
 def _filters(
-    reader: Reader, serving: Serving, http: bool, tunnelled: bool, traits: HttpTraits
+    reader: Reader, serving: Serving, http: bool, tunnelled: bool, traits: HttpTraits, policies: PolicySet
 ) -> list[components.Filter]:
     if not http:
         destination = TcpDestination(
             serving.tcp_stat_prefix, ((serving.cluster, 0),), serving.protocol, exchanges_metadata=True
         )
-        return tcp_filters(reader, destination, traits.tcp)
+        return tcp_filters(reader, destination, traits.tcp, policies)
     # A tunnel has told already who the peer is; only named ports make use of that.
     exchanges = not (tunnelled and serving.port)
     spec = ManagerSpec(
@@ -99,13 +101,14 @@ def _filters(
         grpc_web=serving.protocol is Protocol.GRPC_WEB,
         http2=serving.protocol.is_http2,
         exchanges_metadata=exchanges,
+        policies=policies,
     )
     first = [metadata_exchange()] if traits.tcp.istio_build and exchanges else []
     return [*first, manager_filter(reader, spec)]
 
 
 def _chain(
-    reader: Reader, serving: Serving, match: InboundMatch, tunnelled: bool, traits: HttpTraits
+    reader: Reader, serving: Serving, match: InboundMatch, tunnelled: bool, traits: HttpTraits, policies: PolicySet
 ) -> components.FilterChain:
     chain = components.FilterChain(name=serving.http_name if match.http else serving.tcp_name)
     chain.filter_chain_match.application_protocols.extend(match.alpn)
@@ -113,20 +116,26 @@ def _chain(
         chain.filter_chain_match.transport_protocol = match.transport
     if serving.port:
         chain.filter_chain_match.destination_port.value = serving.port
-    chain.filters.extend(_filters(reader, serving, match.http, tunnelled, traits))
+    chain.filters.extend(_filters(reader, serving, match.http, tunnelled, traits, policies))
     if match.terminates_tls:
         chain.transport_socket.CopyFrom(reader.call(mesh_tls_socket, not match.http))
     return chain
 
 
 def serving_chains(
-    reader: Reader, serving: Serving, traits: HttpTraits, mesh_tls: bool, tunnelled: bool = False
+    reader: Reader,
+    serving: Serving,
+    traits: HttpTraits,
+    mode: MutualTLSMode,
+    policies: PolicySet,
+    tunnelled: bool = False,
 ) -> Iterator[components.FilterChain]:
     """The chains of one port.
 
     Args:
-        mesh_tls: mutual TLS is accepted beside plain text.
+        mode: the mutual TLS that is demanded there.
+        policies: those of the workload.
         tunnelled: what arrives came through an HBONE tunnel, which was the TLS.
     """
-    for match in inbound_matches(serving.protocol, mesh_tls and not tunnelled):
-        yield _chain(reader, serving, match, tunnelled, traits)
+    for match in inbound_matches(serving.protocol, "DISABLE" if tunnelled else mode):
+        yield _chain(reader, serving, match, tunnelled, traits, policies)

@@ -1,11 +1,10 @@
-"""Which chains a served port needs, by its protocol and by what is accepted there (LIS-023, LIS-025, LIS-026).
+"""Which chains a served port needs, by its protocol and the mutual TLS that is demanded (LIS-023…026, PA-005…011)."""
 
-PERMISSIVE (mutual TLS and plain text) where the proxy has mesh certificates, else plain text alone.
-"""
-
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 from pypilot.compile.listeners.chains import MTLS_ANY, MTLS_HTTP, MTLS_TCP, PLAIN_HTTP, RAW_BUFFER, TLS
+from pypilot.kinds.peer_authentication import MutualTLSMode
 from pypilot.world.model import Protocol
 
 
@@ -23,18 +22,34 @@ _PLAIN_TCP = InboundMatch(False, RAW_BUFFER)
 _SNIFFED_HTTP = InboundMatch(True, RAW_BUFFER, PLAIN_HTTP)
 _OWN_TLS = InboundMatch(False, TLS)
 """TLS that the workload itself terminates."""
+_Chains: TypeAlias = Mapping[MutualTLSMode, tuple[InboundMatch, ...]]
 
 
-def inbound_matches(protocol: Protocol, mesh_tls: bool) -> tuple[InboundMatch, ...]:
-    """The chains of one port, in order."""
+def _mutual(http: bool, alpn: tuple[str, ...] = ()) -> InboundMatch:
+    return InboundMatch(http, TLS, alpn, terminates_tls=True)
+
+
+_HTTP: _Chains = {
+    "PERMISSIVE": (_mutual(True, MTLS_ANY), _PLAIN_HTTP),
+    "STRICT": (_mutual(True),),
+    "DISABLE": (_PLAIN_HTTP,),
+}
+_TCP: _Chains = {
+    "PERMISSIVE": (_mutual(False, MTLS_ANY), _OWN_TLS, _PLAIN_TCP),
+    "STRICT": (_mutual(False),),
+    "DISABLE": (_PLAIN_TCP,),
+}
+_SNIFFED: _Chains = {
+    "PERMISSIVE": (_mutual(True, MTLS_HTTP), _SNIFFED_HTTP, _mutual(False, MTLS_TCP), _PLAIN_TCP, _OWN_TLS),
+    "STRICT": (_mutual(True, MTLS_HTTP), _mutual(False)),
+    "DISABLE": (_SNIFFED_HTTP, _PLAIN_TCP),
+}
+
+
+def inbound_matches(protocol: Protocol, mode: MutualTLSMode) -> tuple[InboundMatch, ...]:
+    """The chains of one port, in order. `mode` is DISABLE too where the proxy has no mesh certificates."""
     if protocol.is_http:
-        mutual = InboundMatch(True, TLS, MTLS_ANY, terminates_tls=True)
-        return (mutual, _PLAIN_HTTP) if mesh_tls else (_PLAIN_HTTP,)
+        return _HTTP[mode]
     if not protocol.is_unsupported and protocol is not Protocol.HBONE:
-        mutual = InboundMatch(False, TLS, MTLS_ANY, terminates_tls=True)
-        return (mutual, _OWN_TLS, _PLAIN_TCP) if mesh_tls else (_PLAIN_TCP,)
-    if not mesh_tls:
-        return (_SNIFFED_HTTP, _PLAIN_TCP)
-    mutual_http = InboundMatch(True, TLS, MTLS_HTTP, terminates_tls=True)
-    mutual_tcp = InboundMatch(False, TLS, MTLS_TCP, terminates_tls=True)
-    return (mutual_http, _SNIFFED_HTTP, mutual_tcp, _PLAIN_TCP, _OWN_TLS)
+        return _TCP[mode]
+    return _SNIFFED[mode]

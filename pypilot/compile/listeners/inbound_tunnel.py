@@ -116,7 +116,7 @@ def main_internal(reader: Reader, key: TunnelKey, traits: HttpTraits) -> Resourc
     )
     listener.internal_listener.SetInParent()
     for serving in (*(service_serving(reader, t, traits.tcp.wildcard) for t in key.inbound.targets), UNNAMED):
-        for chain in serving_chains(reader, serving, traits, mesh_tls=False, tunnelled=True):
+        for chain in serving_chains(reader, serving, traits, "DISABLE", key.inbound.policies, tunnelled=True):
             for address in key.addresses:
                 prefix = chain.filter_chain_match.prefix_ranges.add(address_prefix=address)
                 prefix.prefix_len.value = 128 if ":" in address else 32

@@ -31,8 +31,11 @@ def _ports(ports: Sequence[int]) -> Predicate:
 def _inspector(
     whole: components.ListenerFilter, wanted: set[int], known: set[int], by_default: bool
 ) -> components.ListenerFilter:
-    """The inspector for the ports that want it; `by_default` for all that no chain names, too."""
-    exceptions = sorted((known - wanted if by_default else wanted) - {0})
+    """The inspector for the ports that want it; `by_default` for all that no chain names, too.
+
+    0 stands for the ports that no chain names.
+    """
+    exceptions = sorted(known - wanted if by_default else wanted - {0})
     if not exceptions:
         return whole
     limited = components.ListenerFilter()
@@ -57,5 +60,5 @@ def inspectors(chains: Iterable[components.FilterChain]) -> list[components.List
     if tls:
         made.append(_inspector(tls_inspector(), tls, known, 0 in tls))
     if http:
-        made.append(_inspector(http_inspector(), http, known, 0 in http))
+        made.append(_inspector(http_inspector(), http, known, by_default=True))
     return made

@@ -6,6 +6,7 @@ from typing import Literal
 from envoy.config.route.v3 import route_pb2
 
 from pypilot.compile.listeners.traits import HttpTraits
+from pypilot.compile.policies.selection import NO_POLICIES, PolicySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +26,7 @@ class ManagerSpec:
     """Unknown hosts are resolved by the proxy (ALLOW_ANY_DYNAMIC_DNS)."""
     exchanges_metadata: bool = True
     """The peers tell each other in headers who they are."""
+    policies: PolicySet = NO_POLICIES
+    """Those that hold for the requests."""
     absolute_urls: bool = False
     """Clients use it as an HTTP proxy (MESH-014)."""

@@ -11,6 +11,8 @@ from pypilot.compile.listeners.dynamic_dns import wildcard_name_config
 from pypilot.compile.listeners.tcp_proxy import plain_tcp_proxy, tcp_proxy
 from pypilot.compile.listeners.traits import TcpTraits
 from pypilot.compile.messages import pack, pack_struct
+from pypilot.compile.policies.filters import tcp_policy_filters
+from pypilot.compile.policies.selection import NO_POLICIES, PolicySet
 from pypilot.world.model import Protocol
 from pypilot.world.reader import Reader
 
@@ -50,14 +52,18 @@ def _protocol(destination: TcpDestination, traits: TcpTraits) -> components.Filt
     return network_filter("envoy.filters.network.mongo_proxy", config)
 
 
-_BEFORE_PROXY = (_exchange, _dynamic_host, _protocol)
+_BEFORE_POLICIES = (_exchange,)
+_BEFORE_PROXY = (_dynamic_host, _protocol)
 
 
-def tcp_filters(reader: Reader, destination: TcpDestination, traits: TcpTraits) -> list[components.Filter]:
-    """All filters of a chain to a destination."""
-    made = [build(destination, traits) for build in _BEFORE_PROXY]
+def tcp_filters(
+    reader: Reader, destination: TcpDestination, traits: TcpTraits, policies: PolicySet = NO_POLICIES
+) -> list[components.Filter]:
+    """All filters of a chain to a destination; `policies` hold for who connects."""
+    first = [build(destination, traits) for build in _BEFORE_POLICIES]
+    then = [build(destination, traits) for build in _BEFORE_PROXY]
     proxy = network_filter(TCP_PROXY, tcp_proxy(reader, destination, traits))
-    return [f for f in made if f is not None] + [proxy]
+    return [f for f in (*first, *tcp_policy_filters(reader, policies), *then, proxy) if f is not None]
 
 
 def cluster_filters(reader: Reader, cluster: str, traits: TcpTraits, logged: bool = True) -> list[components.Filter]:

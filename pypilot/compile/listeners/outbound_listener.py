@@ -17,6 +17,7 @@ from pypilot.compile.listeners.traits import HttpTraits, TcpTraits
 from pypilot.compile.listeners.virtual_outbound import catch_all_filters, resolves_any_host
 from pypilot.compile.messages import duration, istio_metadata, socket_address
 from pypilot.compile.naming import stat_name
+from pypilot.compile.policies.selection import NO_POLICIES, PolicySet
 from pypilot.kinds.base import Duration
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER
@@ -47,11 +48,17 @@ def finish(listener: listener_pb2.Listener) -> Resource:
 
 
 def chain_filters(
-    reader: Reader, chain: Chain, name: str, side: str, traits: TcpTraits, http: HttpTraits | None
+    reader: Reader,
+    chain: Chain,
+    name: str,
+    side: str,
+    traits: TcpTraits,
+    http: HttpTraits | None,
+    policies: PolicySet = NO_POLICIES,
 ) -> list[components.Filter]:
     """The network filters of a chain of an outbound or a gateway's listener of that name."""
     if not isinstance(chain, HttpChain):
-        return tcp_filters(reader, chain.destination, traits)
+        return tcp_filters(reader, chain.destination, traits, policies)
     assert http is not None, "a listener with a connection manager needs HttpTraits"
     spec = ManagerSpec(
         side="gateway" if side == "gateway" else "outbound",
@@ -61,6 +68,7 @@ def chain_filters(
         grpc_web=chain.grpc_web,
         dynamic_host=chain.dynamic_host,
         absolute_urls=chain.absolute_urls,
+        policies=policies,
         resolves_any_host=side != "gateway" and resolves_any_host(reader),
     )
     return [manager_filter(reader, spec)]

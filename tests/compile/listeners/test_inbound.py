@@ -7,32 +7,37 @@ from envoy.config.listener.v3 import listener_components_pb2 as components
 
 from pypilot.compile.listeners.inbound_matches import inbound_matches
 from pypilot.compile.listeners.inspectors import inspectors
+from pypilot.kinds.peer_authentication import MutualTLSMode
 from pypilot.world.model import Protocol
 from tests.compile.listeners.decoding import listeners_of
 from tests.golden import node
-from tests.world.objects import pod, service
+from tests.world.objects import make, pod, service
 
 
-def kinds(protocol: Protocol, mesh_tls: bool) -> list[tuple[str, str, bool]]:
-    return [("http" if m.http else "tcp", m.transport, m.terminates_tls) for m in inbound_matches(protocol, mesh_tls)]
+def kinds(protocol: Protocol, mode: MutualTLSMode) -> list[tuple[str, str, bool]]:
+    return [("http" if m.http else "tcp", m.transport, m.terminates_tls) for m in inbound_matches(protocol, mode)]
 
 
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB])
 def test_http(protocol: Protocol) -> None:
-    assert kinds(protocol, True) == [("http", "tls", True), ("http", "raw_buffer", False)]
-    assert kinds(protocol, False) == [("http", "raw_buffer", False)]
+    assert kinds(protocol, "PERMISSIVE") == [("http", "tls", True), ("http", "raw_buffer", False)]
+    assert kinds(protocol, "DISABLE") == [("http", "raw_buffer", False)]
+    assert kinds(protocol, "STRICT") == [("http", "tls", True)]  # PA-005
 
 
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.TLS, Protocol.HTTPS, Protocol.MYSQL, Protocol.UDP])
 def test_tcp(protocol: Protocol) -> None:
-    assert kinds(protocol, True) == [("tcp", "tls", True), ("tcp", "tls", False), ("tcp", "raw_buffer", False)]
-    assert kinds(protocol, False) == [("tcp", "raw_buffer", False)]
+    assert kinds(protocol, "PERMISSIVE") == [("tcp", "tls", True), ("tcp", "tls", False), ("tcp", "raw_buffer", False)]
+    assert kinds(protocol, "DISABLE") == [("tcp", "raw_buffer", False)]
+    assert kinds(protocol, "STRICT") == [("tcp", "tls", True)]  # PA-006
 
 
 @pytest.mark.parametrize("protocol", [Protocol.UNSUPPORTED, Protocol.HBONE])
 def test_undeclared(protocol: Protocol) -> None:
-    assert [m.http for m in inbound_matches(protocol, True)] == [True, True, False, False, False]
-    assert [m.http for m in inbound_matches(protocol, False)] == [True, False]
+    assert [m.http for m in inbound_matches(protocol, "PERMISSIVE")] == [True, True, False, False, False]
+    assert [m.http for m in inbound_matches(protocol, "DISABLE")] == [True, False]
+    strict = inbound_matches(protocol, "STRICT")  # PA-007
+    assert [(m.http, m.transport, bool(m.alpn)) for m in strict] == [(True, "tls", True), (False, "tls", False)]
 
 
 def chain(port: int, transport: str = "", *alpn: str) -> components.FilterChain:
@@ -89,3 +94,11 @@ def test_without_mesh_certificates_nothing_terminates_tls() -> None:
     assert not any(c.HasField("transport_socket") for c in plain.filter_chains)
     mutual = listeners_of(node({**proxy, "metadata": {"WORKLOAD_SDS": "true"}}), objects)["virtualInbound"]
     assert sum(c.HasField("transport_socket") for c in mutual.filter_chains) == 3
+
+
+def test_where_plain_text_is_refused_a_proxy_without_certificates_serves_nothing() -> None:
+    strict = make("PeerAuthentication", "default", "default", spec={"mtls": {"mode": "STRICT"}})
+    objects = [service("web"), pod("web-1", "10.1.0.1", app="web"), strict]
+    proxy = {"name": "web-1", "ip": "10.1.0.1", "extensions": ["envoy.filters.http.router"]}
+    plain = listeners_of(node(proxy), objects)["virtualInbound"]
+    assert [c.filter_chain_match.destination_port.value for c in plain.filter_chains] == [15006]

@@ -1,0 +1,98 @@
+"""RequestAuthentication as Envoy's JWT filter (RA-001…013, RA-020, RA-021).
+
+Keys are never fetched here. Where they are not known, a key that nobody has stands in, so that every token of that
+issuer is refused rather than let through (RA-013).
+"""
+
+from typing import Final, TypeAlias
+
+from envoy.config.route.v3 import route_components_pb2 as routes
+from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from google.protobuf import empty_pb2
+
+from pypilot.compile.messages import pack
+from pypilot.compile.policies.matchers import JWT_FILTER
+from pypilot.compile.policies.selection import PolicySet
+from pypilot.kinds.request_authentication import JWTRule, RequestAuthentication
+from pypilot.world.reader import Reader
+
+_DELIMITED: Final = ("permission", "scope")
+"""Claims that are lists written as one text, by standards."""
+_PAYLOAD: Final = "payload"
+_MODULUS: Final = (
+    "p2-CfeDF8GG64sK4n3p0yAX5OZaDqXkCHCv6CcqzyxMEfhG6gf0vWem_K0oPPtexdZVVr0aLkL6ZIF0igp3i_UURh9suP0J0Qh5b"
+    "JNotiY1Pz4d1KuiWvneDj3XV7_BysJGyUE2YF56FlnN_aW4jiQckuna5o5jqVV1noCeLYvUCLIUeiRYa1ZlNQrWhpWKgXWXvbhLI"
+    "ZTr0kMrsqSLKsFnwxjmcNijJS8g42WN2qTy2010myr0LLQYepWePTByUbhLpEy8mtc15PFNmG_A_KR7UfqmKoJUhyNl8iepAr7jh"
+    "zAEdW20DXHEDdagGUQDssTutsWNUw-Z14r9MyQFeCw"
+)
+"""Of an RSA key that was thrown away."""
+NO_KEY: Final = f'{{"keys":[{{"kty":"RSA","use":"sig","kid":"pypilot-no-key","e":"AQAB","n":"{_MODULUS}"}}]}}'
+
+_Requirement: TypeAlias = jwt_pb2.JwtRequirement
+
+
+def _rules(reader: Reader, policies: PolicySet) -> list[JWTRule]:
+    """All rules of all policies, by issuer (RA-001)."""
+    found: list[JWTRule] = []
+    for ref in policies.authentication:
+        policy = reader.policy(RequestAuthentication, ref)
+        found += policy.spec.jwt_rules if policy is not None else ()
+    return sorted(found, key=lambda rule: rule.issuer)
+
+
+def _provider(reader: Reader, rule: JWTRule, at_edge: bool) -> jwt_pb2.JwtProvider:
+    provider = jwt_pb2.JwtProvider(
+        issuer=rule.issuer,
+        audiences=rule.audiences,
+        forward=rule.forward_original_token,
+        forward_payload_header=rule.output_payload_to_header,
+        payload_in_metadata=_PAYLOAD,
+        from_params=rule.from_params,
+        from_cookies=rule.from_cookies,
+        clear_route_cache=at_edge,
+    )
+    for header in rule.from_headers:
+        provider.from_headers.add(name=header.name, value_prefix=header.prefix)
+    for output in rule.output_claim_to_headers:
+        provider.claim_to_headers.add(header_name=output.header, claim_name=output.claim)
+    claims = dict.fromkeys((*_DELIMITED, *rule.space_delimited_claims))
+    provider.normalize_payload_in_metadata.space_delimited_claims.extend(claims)
+    keys = rule.jwks or reader.key_set(rule.issuer, rule.jwks_uri)
+    provider.local_jwks.inline_string = keys or NO_KEY
+    return provider
+
+
+def _any_of(*requirements: _Requirement) -> _Requirement:
+    return _Requirement(requires_any=jwt_pb2.JwtRequirementOrList(requirements=requirements))
+
+
+def _missing() -> _Requirement:
+    return _Requirement(allow_missing=empty_pb2.Empty())
+
+
+def _requirement(names: list[tuple[str, bool]]) -> _Requirement:
+    """Of (provider, a token is demanded): one token is enough, and none passes unless demanded (RA-003, RA-004)."""
+    named = [_Requirement(provider_name=name) for name, _ in names]
+    if len(named) == 1:
+        return named[0] if names[0][1] else _any_of(named[0], _missing())
+    if any(demanded for _, demanded in names):
+        return _any_of(*named)
+    each = [_any_of(one, _missing()) for one in named]
+    return _any_of(*named, _Requirement(requires_all=jwt_pb2.JwtRequirementAndList(requirements=each)))
+
+
+def jwt_authentication(reader: Reader, policies: PolicySet) -> hcm_pb2.HttpFilter | None:
+    """The filter; None if no policy has a rule."""
+    rules = _rules(reader, policies)
+    if not rules:
+        return None
+    config = jwt_pb2.JwtAuthentication(bypass_cors_preflight=True)
+    names = []
+    for i, rule in enumerate(rules):
+        name = f"origins-{i}"
+        config.providers[name].CopyFrom(_provider(reader, rule, policies.at_edge))
+        names.append((name, rule.presence == "REQUIRED"))
+    match = routes.RouteMatch(prefix="/")
+    config.rules.append(jwt_pb2.RequirementRule(match=match, requires=_requirement(names)))
+    return hcm_pb2.HttpFilter(name=JWT_FILTER, typed_config=pack(config))

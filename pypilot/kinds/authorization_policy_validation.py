@@ -1,0 +1,195 @@
+"""What makes an AuthorizationPolicy wrong beyond its types (VAL-007), and its registry entry."""
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from pypilot.kinds.authorization_policy import (
+    AuthorizationPolicy,
+    Condition,
+    RequestOperation,
+    Rule,
+    Source,
+)
+from pypilot.kinds.base import Finding, Kind
+from pypilot.kinds.peer_authentication import validate_selector
+from pypilot.kinds.request_authentication import validate_targets
+
+_BRACKETS = re.compile(r"(?P<name>[^\[\]]+)(?P<keys>(\[[^\[\]]*\])+)")
+_KEYED = frozenset({"request.headers", "request.auth.claims"})
+_PLAIN_KEYS = frozenset(
+    {
+        "source.ip",
+        "remote.ip",
+        "source.namespace",
+        "source.serviceAccount",
+        "source.principal",
+        "source.trustDomain",
+        "request.auth.principal",
+        "request.auth.audiences",
+        "request.auth.presenter",
+        "destination.ip",
+        "destination.port",
+        "connection.sni",
+    }
+)
+_FILTER_STATE = "experimental.envoy.filters."
+_MOST_ACCOUNTS = 16
+_TEMPLATE = re.compile(r"\{\*\*?\}")
+
+
+def is_known_key(key: str) -> bool:
+    """True for a `when` key that has a meaning (AZ-020…023)."""
+    if key in _PLAIN_KEYS:
+        return True
+    match = _BRACKETS.fullmatch(key)
+    if match is None:
+        return False
+    if key.startswith(_FILTER_STATE):
+        return match["keys"].count("[") == 1 and len(match["keys"]) > 2
+    return match["name"] in _KEYED and "[]" not in match["keys"]
+
+
+def is_address(text: str) -> bool:
+    """True for an IP address or a CIDR."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def is_port(text: str) -> bool:
+    """True for a port number."""
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
+def is_template(path: str) -> bool:
+    """True for a path with `{*}` or `{**}` (AZ-019)."""
+    return _TEMPLATE.search(path) is not None
+
+
+def is_sound_path(path: str) -> bool:
+    """Templates stand for whole segments, `{**}` for the last ones; and no other wildcard beside them."""
+    if not is_template(path):
+        return "{" not in path and "}" not in path
+    if not path.startswith("/") or "*" in _TEMPLATE.sub("", path):
+        return False
+    segments = path.split("/")[1:]
+    if any(("{" in s or "}" in s) and s not in ("{*}", "{**}") for s in segments):
+        return False
+    return segments.count("{**}") <= 1
+
+
+def _validate_source(source: Source, path: str) -> Iterable[Finding]:
+    for name in ("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"):
+        values: tuple[str, ...] = getattr(source, _attribute(name))
+        for i, value in enumerate(values):
+            if not is_address(value):
+                yield Finding(f"{path}.{name}[{i}]", f"{value!r} is neither an IP address nor a CIDR (VAL-007)")
+    if source.service_accounts and (source.principals or source.namespaces):
+        yield Finding(f"{path}.serviceAccounts", "not together with principals or namespaces (VAL-007)")
+    if source.not_service_accounts and (source.not_principals or source.not_namespaces):
+        yield Finding(f"{path}.notServiceAccounts", "not together with notPrincipals or notNamespaces (VAL-007)")
+    for name in ("serviceAccounts", "notServiceAccounts"):
+        accounts: tuple[str, ...] = getattr(source, _attribute(name))
+        if len(accounts) > _MOST_ACCOUNTS:
+            yield Finding(f"{path}.{name}", f"more than {_MOST_ACCOUNTS} items (VAL-007)")
+        for i, value in enumerate(accounts):
+            if not value or "*" in value or value.count("/") > 1:
+                yield Finding(f"{path}.{name}[{i}]", f"{value!r} is neither NAME nor NAMESPACE/NAME (VAL-007)")
+
+
+def _validate_operation(operation: RequestOperation, path: str) -> Iterable[Finding]:
+    for name in ("ports", "notPorts"):
+        for i, value in enumerate(getattr(operation, _attribute(name))):
+            if not is_port(value):
+                yield Finding(f"{path}.{name}[{i}]", f"{value!r} is not a port number (VAL-007)")
+    for name in ("paths", "notPaths"):
+        for i, value in enumerate(getattr(operation, _attribute(name))):
+            if not is_sound_path(value):
+                yield Finding(f"{path}.{name}[{i}]", f"{value!r} is not a sound path template (VAL-007)")
+
+
+def _attribute(name: str) -> str:
+    return re.sub("([A-Z])", lambda m: "_" + m[1].lower(), name)
+
+
+def _values(item: Source | RequestOperation) -> Iterable[tuple[str, tuple[str, ...]]]:
+    for name in item.__struct_fields__:
+        yield name, getattr(item, name)
+
+
+def _validate_lists(item: Source | RequestOperation, path: str) -> Iterable[Finding]:
+    """Something is said, and no value is empty."""
+    names = dict(zip(item.__struct_fields__, item.__struct_encode_fields__, strict=True))
+    if not any(values for _, values in _values(item)):
+        yield Finding(path, "says nothing; leave it out to mean any (VAL-007)")
+    for name, values in _values(item):
+        for i, value in enumerate(values):
+            if not value:
+                yield Finding(f"{path}.{names[name]}[{i}]", "a value must not be empty (VAL-007)")
+
+
+def _validate_condition(condition: Condition, path: str) -> Iterable[Finding]:
+    if not is_known_key(condition.key):
+        yield Finding(f"{path}.key", f"{condition.key!r} is no known attribute (AZ-023)")
+        return
+    if not condition.values and not condition.not_values:
+        yield Finding(path, "values or notValues are needed (VAL-007)")
+    for name, values in (("values", condition.values), ("notValues", condition.not_values)):
+        for i, value in enumerate(values):
+            at = f"{path}.{name}[{i}]"
+            if not value:
+                yield Finding(at, "a value must not be empty (VAL-007)")
+            elif condition.key in ("source.ip", "remote.ip", "destination.ip") and not is_address(value):
+                yield Finding(at, f"{value!r} is neither an IP address nor a CIDR (VAL-007)")
+            elif condition.key == "destination.port" and not is_port(value):
+                yield Finding(at, f"{value!r} is not a port number (VAL-007)")
+
+
+def _validate_rule(rule: Rule, path: str) -> Iterable[Finding]:
+    for i, from_ in enumerate(rule.from_):
+        if from_.source is None:
+            yield Finding(f"{path}.from[{i}].source", "is needed (VAL-007)")
+            continue
+        yield from _validate_lists(from_.source, f"{path}.from[{i}].source")
+        yield from _validate_source(from_.source, f"{path}.from[{i}].source")
+    for i, to in enumerate(rule.to):
+        if to.operation is None:
+            yield Finding(f"{path}.to[{i}].operation", "is needed (VAL-007)")
+            continue
+        yield from _validate_lists(to.operation, f"{path}.to[{i}].operation")
+        yield from _validate_operation(to.operation, f"{path}.to[{i}].operation")
+    for i, condition in enumerate(rule.when):
+        yield from _validate_condition(condition, f"{path}.when[{i}]")
+
+
+def validate(policy: AuthorizationPolicy) -> Iterable[Finding]:
+    """Each rule alone; then whom it is for, and who decides."""
+    spec = policy.spec
+    yield from validate_selector(spec.selector, "spec.selector")
+    yield from validate_targets(spec.selector, spec.target_ref, spec.target_refs)
+    if spec.action == "CUSTOM":
+        if spec.provider is None or not spec.provider.name:
+            yield Finding("spec.provider.name", "action CUSTOM needs a provider (VAL-007)")
+        if not spec.rules:
+            yield Finding("spec.rules", "action CUSTOM needs rules (VAL-007)")
+    elif spec.provider is not None:
+        yield Finding("spec.provider", f"action {spec.action} takes no provider (VAL-007)")
+    if spec.action == "DENY" and not spec.rules:
+        yield Finding("spec.rules", "action DENY without rules has no effect (VAL-007)", "warning", "no_effect")
+    for i, rule in enumerate(spec.rules):
+        yield from _validate_rule(rule, f"spec.rules[{i}]")
+
+
+KIND = Kind(
+    AuthorizationPolicy,
+    "security.istio.io",
+    ("v1", "v1beta1"),
+    "authorizationpolicies",
+    units=("spec.rules[]",),
+    validate=validate,
+    short_names=("ap",),
+    columns=("spec.action",),
+)

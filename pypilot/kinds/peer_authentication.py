@@ -1,0 +1,83 @@
+"""Istio PeerAuthentication (security.istio.io): which mutual TLS a workload demands (PA rows)."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pypilot.kinds.base import Finding, Kind, Object, Spec
+
+MutualTLSMode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
+
+
+class PodSelector(Spec, frozen=True):
+    """`selector` of the security kinds."""
+
+    match_labels: dict[str, str] = {}
+    """Labels that must all be there, with these values."""
+
+
+class MutualTLS(Spec, frozen=True):
+    """`mtls`."""
+
+    mode: MutualTLSMode = "UNSET"
+    """UNSET takes the mode of the wider policy."""
+
+
+class PeerAuthenticationSpec(Spec, frozen=True):
+    """`spec`."""
+
+    selector: PodSelector | None = None
+    """Workloads that are meant; all of the namespace without it."""
+    mtls: MutualTLS | None = None
+    """Mutual TLS of all ports."""
+    port_level_mtls: dict[str, MutualTLS] = {}
+    """Mutual TLS by port number of the workload."""
+
+    @property
+    def mode(self) -> MutualTLSMode:
+        """The mode for all ports."""
+        return self.mtls.mode if self.mtls is not None else "UNSET"
+
+    @property
+    def selects(self) -> bool:
+        """True for a policy of some workloads only."""
+        return self.selector is not None and bool(self.selector.match_labels)
+
+
+class PeerAuthentication(Object, frozen=True, kw_only=True):
+    """A PeerAuthentication."""
+
+    KIND: ClassVar[str] = "PeerAuthentication"
+
+    spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
+    """Which workloads demand which mutual TLS."""
+
+
+def validate_selector(selector: PodSelector | None, path: str) -> Iterable[Finding]:
+    """Labels must have names, and their values no wildcards."""
+    for key, value in (selector.match_labels if selector is not None else {}).items():
+        if not key:
+            yield Finding(f"{path}.matchLabels", "a label needs a name (VAL-007)")
+        if "*" in key or "*" in value:
+            yield Finding(f"{path}.matchLabels.{key}", f"{value!r}: wildcards are not allowed in labels (VAL-007)")
+
+
+def validate(policy: PeerAuthentication) -> Iterable[Finding]:
+    """Ports are numbers, and are said for selected workloads only."""
+    spec = policy.spec
+    yield from validate_selector(spec.selector, "spec.selector")
+    for port in spec.port_level_mtls:
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            yield Finding(f"spec.portLevelMtls.{port}", f"{port!r} is not a port number")
+    if spec.port_level_mtls and not spec.selects:
+        yield Finding("spec.portLevelMtls", "has no effect without a selector (PA-004)", "warning", "no_effect")
+
+
+KIND = Kind(
+    PeerAuthentication,
+    "security.istio.io",
+    ("v1", "v1beta1"),
+    "peerauthentications",
+    validate=validate,
+    short_names=("pa",),
+    columns=("spec.mtls.mode",),
+)
