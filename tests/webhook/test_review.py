@@ -137,10 +137,12 @@ def test_whatever_is_in_an_object_there_is_an_answer(spec, metadata, kind):
 
 
 def test_rules_follow_the_kinds():
-    (rule,) = validation_rules(KINDS)
-    assert rule["apiGroups"] == ["networking.istio.io"]
-    assert set(rule["resources"]) == {k.plural for k in KINDS if k.group == "networking.istio.io"}
-    assert rule["operations"] == ["CREATE", "UPDATE"]
+    rules = validation_rules(KINDS)
+    assert [rule["apiGroups"] for rule in rules] == [["networking.istio.io"], ["security.istio.io"]]
+    for rule in rules:
+        (group,) = rule["apiGroups"]
+        assert set(rule["resources"]) == {k.plural for k in KINDS if k.group == group}
+        assert rule["operations"] == ["CREATE", "UPDATE"]
     assert validation_rules([k for k in KINDS if not k.group]) == []
 
 
