@@ -64,6 +64,7 @@ class Application:
             XdsOptions(plaintext_secrets=settings.plaintext_secrets, max_streams_writing=settings.concurrent_pushes),
             metrics=self.metrics,
             authenticators=(CertificateAuthenticator(),) if self._services is None else self._services.authenticators,
+            secret_access=self._services.secret_access if self._services else None,
             issue=self._services.issue if self._services and self._has_own_identity and settings.ca_server else None,
         )
         self.webhook_port: int | None = None

@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 import structlog
 from aiohttp import web
 
+from pypilot.compile.credential_names import is_public
+from pypilot.kube.access_review import AccessStatistics, SecretAccessReviews
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.ingress_status import IngressStatusWriter, StatusStatistics, Wrong
 from pypilot.kube.lease import Election, LeaseTiming
@@ -29,6 +31,7 @@ from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
 from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
 from pypilot.xds.certificates import RefusedError
+from pypilot.xds.secret_access import SecretAccess
 from pypilot.xds.token import TokenAuthenticator
 
 _SAY_SECONDS = 10.0
@@ -66,6 +69,25 @@ def status_rules() -> list[dict[str, list[str]]]:
     return [_rule("networking.k8s.io", "ingresses/status", ("patch",))]
 
 
+def review_rules() -> list[dict[str, list[str]]]:
+    """What it needs in every namespace that has proxies, to ask who of them may read secrets."""
+    return [_rule("authorization.k8s.io", "localsubjectaccessreviews", ("create",))]
+
+
+class _SecretAccess:
+    """What the API server says of service accounts, for streams."""
+
+    def __init__(self, reviews: SecretAccessReviews) -> None:
+        self._reviews = reviews
+
+    async def allowed(self, identity: Identity) -> tuple[bool | None, float]:
+        found = await self._reviews.access(identity.namespace, identity.service_account)
+        return found.allowed, found.seconds
+
+    def is_public(self, name: str) -> bool:
+        return is_public(name)
+
+
 def cluster_rules(namespace: str, revision: str = "default") -> list[dict[str, list[str]]]:
     """What it needs of what has no namespace."""
     name = configuration_name(namespace, revision)
@@ -91,6 +113,7 @@ class ClusterStatistics:
     webhook: str
     certificates: IssuingStatistics
     ingresses: StatusStatistics
+    secret_access: AccessStatistics
 
 
 class ClusterServices:
@@ -120,6 +143,9 @@ class ClusterServices:
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._election = Election(connection, namespace, lease_name(revision), identity, timing)
         self._reviews = TokenReviews(connection)
+        self._secret_reviews = SecretAccessReviews(connection)
+        self.secret_access: SecretAccess = _SecretAccess(self._secret_reviews)
+        """For `XdsServer`."""
         self._webhook_tls: WebhookTls | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("pypilot")
@@ -203,6 +229,7 @@ class ClusterServices:
             webhook=self._registration.state if self._registration else "not registered",
             certificates=self._issuer.statistics,
             ingresses=self._statuses.statistics(),
+            secret_access=self._secret_reviews.statistics(),
         )
 
     def _bundle(self) -> bytes:

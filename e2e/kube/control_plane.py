@@ -9,7 +9,7 @@ from aiohttp import web
 
 from e2e.kube.client import Client
 from e2e.kube.cluster import Cluster
-from pypilot.cluster import ClusterServices, cluster_rules, publishing_rules, role_rules
+from pypilot.cluster import ClusterServices, cluster_rules, publishing_rules, review_rules, role_rules
 from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.kube.lease import LeaseTiming
 from pypilot.security.impersonation import Pods
@@ -49,7 +49,7 @@ def permissions(space: str) -> list[dict[str, Any]]:
             "apiVersion": f"{api}/v1",
             "kind": "ClusterRole",
             "metadata": wide,
-            "rules": [*cluster_rules(space), *publishing_rules()],
+            "rules": [*cluster_rules(space), *publishing_rules(), *review_rules()],
         },
         {
             "apiVersion": f"{api}/v1",
@@ -57,6 +57,25 @@ def permissions(space: str) -> list[dict[str, Any]]:
             "metadata": wide,
             "subjects": [subject],
             "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": wide["name"]},
+        },
+    ]
+
+
+def reader_of_secrets(space: str, name: str) -> list[dict[str, Any]]:
+    """The right to list the Secrets of its namespace, for one service account (SDS-005)."""
+    api = "rbac.authorization.k8s.io"
+    metadata = {"name": f"{name}-secrets", "namespace": space}
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": space}
+    role = {"apiGroup": api, "kind": "Role", "name": metadata["name"]}
+    return [
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "subjects": [subject],
+            "roleRef": role,
         },
     ]
 
@@ -86,7 +105,13 @@ class Replica:
         self.services = services
         self.catalog = HandCatalog()
         options = XdsOptions(plaintext_secrets="never")
-        self.server = XdsServer(self.catalog, options, authenticators=services.authenticators, issue=services.issue)
+        self.server = XdsServer(
+            self.catalog,
+            options,
+            authenticators=services.authenticators,
+            issue=services.issue,
+            secret_access=services.secret_access,
+        )
         self.webhook_port = 0
 
 

@@ -13,6 +13,7 @@ from e2e.kube.control_plane import (
     account,
     config_map,
     namespace,
+    reader_of_secrets,
     replica,
     settle,
     token_of,
@@ -31,14 +32,15 @@ UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMI
 @pytest.fixture
 async def ready(cluster, client):
     await settle(client, SPACE)
-    await client.apply_all([namespace(APP), account(APP, "seller"), account(APP, "buyer")])
+    await client.apply_all([namespace(APP), account(APP, "seller"), account(APP, "buyer"), account(APP, "guest")])
+    await client.apply_all([*reader_of_secrets(APP, "seller"), *reader_of_secrets(APP, "buyer")])
     async with replica(cluster, client, SPACE) as made:
         made.catalog.put(SECRET, {"cert": "private"})
         yield made
     await client.wipe()
 
 
-async def asked(made, token="", node=None, pair=(None, None), **metadata):
+async def asked(made, token="", node=None, pair=(None, None), names=("cert",), **metadata):
     """What a client gets that trusts only the published root."""
     root = made.services.tls.read()[2]
     credentials = grpc.ssl_channel_credentials(root, *pair)
@@ -52,7 +54,7 @@ async def asked(made, token="", node=None, pair=(None, None), **metadata):
     async with grpc.aio.secure_channel(f"127.0.0.1:{made.server.secure_port}", credentials, options) as opened:
         one = stream(opened)
         try:
-            await one.ask(SECRET, ["cert"], node=node or node_id("app", APP), metadata=metadata)
+            await one.ask(SECRET, names, node=node or node_id("app", APP), metadata=metadata)
             return (await one.next()).resources
         except grpc.aio.AioRpcError as error:
             return error.code()
@@ -170,3 +172,15 @@ async def test_a_plugged_in_ca_takes_over(ready, client):
     token = await token_of(client, APP, "seller", "istio-ca")
     assert await asked(ready, token) == {"cert": "private"}  # the chain leads to the operator's root
     assert len(x509.load_pem_x509_certificates(ready.services.tls.read()[1])) == 2
+
+
+async def test_who_may_not_list_the_secrets_of_its_namespace_gets_what_is_public(ready, client):
+    """SDS-005, SDS-009: and is asked about once for all its streams."""
+    ready.catalog.put(SECRET, {"cert": "private", "cert-cacert": "public"})
+    names = ["cert", "cert-cacert"]
+    seller, guest = [await token_of(client, APP, name, "istio-ca") for name in ("seller", "guest")]
+    for _ in range(3):
+        assert await asked(ready, seller, names=names) == {"cert": "private", "cert-cacert": "public"}
+        assert await asked(ready, guest, names=names) == {"cert-cacert": "public"}
+    found = ready.services.statistics().secret_access
+    assert (found.requests, found.failed) == (2, 0)

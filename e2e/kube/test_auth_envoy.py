@@ -197,7 +197,7 @@ async def test_an_upstream_envoy_connects_with_its_token_and_follows_its_rotatio
 
         def is_rotated():
             for connection in tuple(ready.server._connections.values()):
-                if connection.caller.identity.endswith("/seller"):
+                if str(connection.caller.identity).endswith("/seller"):
                     connection.close()
             return identities(ready) == [f"spiffe://cluster.local/ns/{APP}/sa/buyer"]
 

@@ -34,6 +34,11 @@ def resource_name(credential_name: str) -> str:
     return KUBERNETES + credential_name.removeprefix(EXTERNAL)
 
 
+def is_public(name: str) -> bool:
+    """True for an SDS name of CA certificates: those are no secret (SDS-005, SDS-006)."""
+    return name.startswith(CONFIG_MAP) or name.endswith(CA_SUFFIX)
+
+
 def parse_resource_name(name: str, proxy_namespace: str) -> CredentialRef | None:
     """What an SDS name refers to; None if no Secret or ConfigMap can be meant."""
     if name.startswith(CONFIG_MAP):

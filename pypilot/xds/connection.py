@@ -19,8 +19,10 @@ from google.protobuf.message import DecodeError
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import EMPTY, ResourceSet
 from pypilot.wire.types import SECRET, SHORT, short_name
+from pypilot.xds.auth import Identity
 from pypilot.xds.catalog import Catalog, ProxyFeed
 from pypilot.xds.delta import DeltaSession
+from pypilot.xds.secret_access import SecretAccess, SecretGate
 from pypilot.xds.session import DeltaRequest, ProtocolError, Received, SotwRequest
 from pypilot.xds.shared import Shared
 from pypilot.xds.sotw import SotwSession
@@ -59,8 +61,8 @@ class Caller:
     """Counts the connections of the server."""
     proxy: Proxy
     peer: str
-    identity: str
-    """The SPIFFE id it proved, or the empty string."""
+    identity: Identity | None
+    """Who it proved to be."""
     connected_at: datetime
     secrets: bool
     """Whether secrets may be sent over this connection (SDS-003)."""
@@ -135,7 +137,9 @@ class Connection:
         turns: WriteTurns,
         shared: Shared,
         metrics: Metrics,
+        access: SecretAccess | None = None,
     ) -> None:
+        """`access` says what an identity may have of the secrets; without it, all of them."""
         self.caller = caller
         self._session = session
         self._transport = transport
@@ -148,6 +152,9 @@ class Connection:
         self._log = structlog.get_logger().bind(connection=caller.id)
         self._wake = asyncio.Event()
         self._closing = False
+        self._gate: SecretGate | None = None
+        if access is not None and caller.identity is not None:
+            self._gate = SecretGate(access, caller.identity, self.notify)
         self._failures: dict[str, str] = {}
 
     def status(self) -> ConnectionStatus:
@@ -155,7 +162,7 @@ class Connection:
         return ConnectionStatus(
             caller.id,
             caller.proxy,
-            caller.identity,
+            str(caller.identity or ""),
             caller.peer,
             self._session.variant,
             caller.connected_at,
@@ -192,6 +199,8 @@ class Connection:
             self._feed.close()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+            if self._gate is not None:
+                await self._gate.close()
 
     async def _read(self) -> None:
         try:
@@ -233,7 +242,7 @@ class Connection:
                 self._log.error("xds.compile_failed", type=short_name(type_url), trace=traceback.format_exc())
             return None
         self._failures.pop(type_url, None)
-        return current
+        return self._gate.filter(current) if type_url == SECRET and self._gate is not None else current
 
     def _receive(self, message: DiscoveryRequest | DeltaDiscoveryRequest) -> None:
         """Take in a request. What it asks for is written in the connection's turn.

@@ -32,6 +32,7 @@ from pypilot.xds.connection import Caller, Connection, Form, decode
 from pypilot.xds.delta import DeltaSession
 from pypilot.xds.front import TlsFront, Verified
 from pypilot.xds.identity import read_node
+from pypilot.xds.secret_access import SecretAccess
 from pypilot.xds.session import ProtocolError
 from pypilot.xds.shared import Shared
 from pypilot.xds.sotw import SotwSession
@@ -117,10 +118,12 @@ class XdsServer:
         metrics: Metrics | None = None,
         authenticators: Sequence[Authenticator] = (CertificateAuthenticator(),),
         issue: Issue | None = None,
+        secret_access: SecretAccess | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`issue` signs certificates for peers of the TLS port."""
+        """`issue` signs certificates for peers of the TLS port; `secret_access` says who of them may have secrets."""
         self._issue = issue
+        self._secret_access = secret_access
         self._catalog = catalog
         self._options = options or XdsOptions()
         self._metrics: Metrics = metrics or NoMetrics()
@@ -255,7 +258,17 @@ class XdsServer:
         first = decode(form, raw)
         caller = self._admit(peer, identity, first)
         session = SotwSession(self._shared) if form is DiscoveryRequest else DeltaSession(self._shared)
-        return Connection(caller, session, call, first, self._catalog, self._turns, self._shared, self._metrics)
+        return Connection(
+            caller,
+            session,
+            call,
+            first,
+            self._catalog,
+            self._turns,
+            self._shared,
+            self._metrics,
+            self._secret_access,
+        )
 
     def _admit(self, peer: Peer, identity: Identity | None, first: DiscoveryRequest | DeltaDiscoveryRequest) -> Caller:
         if not first.HasField("node"):
@@ -263,18 +276,18 @@ class XdsServer:
         proxy = read_node(first.node, self._shared)
         number = next(self._numbers)
         if identity is not None:
-            proxy, secrets, proven = authorize(identity, proxy), True, str(identity)
+            proxy, secrets = authorize(identity, proxy), True
         else:
             rule = self._options.plaintext_secrets
-            secrets, proven = rule == "any" or (rule == "loopback" and peer.loopback), ""
-        return Caller(number, proxy, peer.address, proven, self._clock(), secrets)
+            secrets = rule == "any" or (rule == "loopback" and peer.loopback)
+        return Caller(number, proxy, peer.address, identity, self._clock(), secrets)
 
     async def _run(self, connection: Connection) -> None:
         caller = connection.caller
         self._connections[caller.number] = connection
         self._metrics.connected(1)
         log = self._log.bind(connection=caller.id)
-        log.info("xds.connected", peer=caller.peer, identity=caller.identity)
+        log.info("xds.connected", peer=caller.peer, identity=str(caller.identity or ""))
         try:
             await connection.run()
         finally:

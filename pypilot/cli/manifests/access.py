@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pypilot.cli.manifests.labels import LABELS
-from pypilot.cluster import cluster_rules, publishing_rules, role_rules, status_rules
+from pypilot.cluster import cluster_rules, publishing_rules, review_rules, role_rules, status_rules
 from pypilot.kinds.base import Kind
 from pypilot.sources.kubernetes.definitions import KIND as DEFINITIONS
 
@@ -36,9 +36,15 @@ def rules(kinds: Sequence[Kind], *, root_namespace: str, revision: str = "defaul
             _read(DEFINITIONS.group, DEFINITIONS.plural),
             *publishing_rules(),
             *status_rules(),
+            *review_rules(),
             *cluster_rules(root_namespace, revision),
         ],
-        namespace=[*_reading([kind for kind in kinds if kind.namespaced]), *publishing_rules(), *status_rules()],
+        namespace=[
+            *_reading([kind for kind in kinds if kind.namespaced]),
+            *publishing_rules(),
+            *status_rules(),
+            *review_rules(),
+        ],
         root=role_rules(revision),
     )
 
