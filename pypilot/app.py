@@ -9,8 +9,11 @@ import gc
 import os
 import ssl
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from ipaddress import ip_network
+from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
@@ -24,8 +27,11 @@ from pypilot.admin.metrics import Metrics, monitoring_app
 from pypilot.assembly import make_engine
 from pypilot.cluster import ClusterServices
 from pypilot.compile.generators import GENERATORS
+from pypilot.kinds.request_authentication import RequestAuthentication
 from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
+from pypilot.sources.fetching import Fetcher
+from pypilot.sources.key_sets import KeyPace, KeySets, wanted
 from pypilot.supply import Supply, connect
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.ingress_status import wrong_statuses
@@ -49,6 +55,7 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.engine = make_engine(settings, GENERATORS)
+        self.engine.listen(self._follow_keys)
         connection = connect(settings)
         self._supply = Supply(settings, connection, self.engine, self._changed)
         self._services: ClusterServices | None = None
@@ -58,6 +65,10 @@ class Application:
             )
             self.engine.listen(self._services.world_changed)
         self._namespaces = set(settings.namespaces)
+        self._fetcher = Fetcher(_trusted(settings.jwks_ca), [ip_network(r) for r in settings.jwks_blocked_cidrs])
+        self._authentications: object = None
+        """Those whose keys are fetched; the same mapping until one of them changes."""
+        self._keys = KeySets(self._fetcher, self._keys_changed, KeyPace(refresh=settings.jwks_refresh))
         self.metrics = Metrics()
         self.server = XdsServer(
             self.engine,
@@ -99,6 +110,8 @@ class Application:
             self.http_port = await self._listen(settings.http_addr, debug_app(facts))
             self.monitoring_port = await self._listen(settings.monitoring_addr, monitoring_app(facts, self.metrics))
             self._exits.push_async_callback(self._supply.close)
+            self._exits.push_async_callback(self._fetcher.close)
+            self._exits.push_async_callback(self._keys.close)
             await asyncio.gather(self._supply.start(), self._start_services())
             await self._serve()
         except BaseException:
@@ -107,6 +120,7 @@ class Application:
         self._is_ready = True
         if self._services is not None:
             self._services.world_changed()
+        self._follow_keys()
         await self._report()
         self._log.info(
             "ready",
@@ -145,6 +159,16 @@ class Application:
                 "configuration changed", source=source, updated=len(delta.upserts), removed=len(delta.removals)
             )
             asyncio.get_running_loop().call_later(self._settings.debounce_max, self._report_soon)
+
+    def _follow_keys(self) -> None:
+        """Fetch the keys that the policies of the world want, beside everything else."""
+        policies = self.engine.world.objects.get(RequestAuthentication.KIND, {})
+        if self._is_ready and policies is not self._authentications:
+            self._authentications = policies
+            self._keys.want(wanted(cast("Iterable[RequestAuthentication]", policies.values())))
+
+    def _keys_changed(self, delta: Delta, problems: tuple[Problem, ...]) -> None:
+        self.engine.apply(delta, "keys", problems)
 
     # -- what only a cluster needs ------------------------------------------------------------------------------------
 
@@ -251,6 +275,22 @@ class Application:
         except (OSError, RuntimeError, ValueError) as error:
             where = ", ".join(a for a in (settings.grpc_addr, settings.secure_grpc_addr) if a)
             raise StartError(f"cannot serve xDS on {where}: {error}") from error
+
+
+def _trusted(ca: Path | None) -> ssl.SSLContext | None:
+    """The system's CAs and those of a file; None for the system's alone.
+
+    Raises:
+        StartError: the file cannot be used.
+    """
+    if ca is None:
+        return None
+    try:
+        context = ssl.create_default_context()
+        context.load_verify_locations(ca)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"--jwks-ca: {ca} cannot be used: {error.strerror or error}") from error
+    return context
 
 
 def _identity(problem: Problem) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,10 @@ def _names(text: str) -> tuple[str, ...]:
         if not _LABEL.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a namespace")
     return names
+
+
+def _cidrs(text: str) -> tuple[str, ...]:
+    return tuple(str(ip_network(word.strip(), strict=False)) for word in text.split(",") if word.strip())
 
 
 def _label(text: str) -> str:
@@ -185,6 +190,16 @@ class Settings:
         "Service accounts that may ask for certificates of the pods of their own node.",
         _accounts,
         "NAMESPACE/NAME,…",
+    )
+
+    jwks_refresh: float = _setting(
+        1200.0, "Seconds after which the keys of token issuers are fetched again.", _seconds, "SECONDS"
+    )
+    jwks_ca: Path | None = _setting(
+        None, "CAs (PEM) to trust beside the system's when keys of token issuers are fetched.", _path, "FILE"
+    )
+    jwks_blocked_cidrs: tuple[str, ...] = _setting(
+        (), "Ranges of addresses of which no keys are fetched, beside link-local ones.", _cidrs, "CIDR,…"
     )
 
     debounce_quiet: float = _setting(

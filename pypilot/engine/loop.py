@@ -152,6 +152,7 @@ class Engine:
             for o in delta.upserts
         ]
         singles += [Delta(mesh=delta.mesh)] if delta.mesh is not None else []
+        singles += [Delta(key_sets=delta.key_sets)] if delta.key_sets else []
         for single in singles:
             subject = single.upserts[0].ref if single.upserts else None
             try:

@@ -38,6 +38,8 @@ def advance(world: World, delta: Delta) -> World:
         step.store(ref, None)
     for obj in delta.upserts:
         step.store(obj.ref, obj)
+    for source, keys in delta.key_sets.items():
+        draft.put("key_sets", source, keys or None)
     mesh_override = delta.mesh or world.mesh_override
     if step.touched.mesh or delta.mesh is not None or world.generation == 0:
         draft.put("problems", "mesh", step.rebuild_mesh(mesh_override))

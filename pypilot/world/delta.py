@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pypilot.kinds.base import Object, Origin, Ref, Severity
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.world.key_sets import KeySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +37,8 @@ class Delta:
     mesh: MeshConfig | None = None
     """A MeshConfig given apart from the ConfigMap `istio`: once given, it wins over that."""
 
+    key_sets: Mapping[KeySource, str] = field(default_factory=dict)
+    """Keys of token issuers; the empty text for a set that is no longer known."""
+
     def __bool__(self) -> bool:
-        return bool(self.upserts or self.removals or self.origins or self.mesh is not None)
+        return bool(self.upserts or self.removals or self.origins or self.mesh is not None or self.key_sets)

@@ -24,6 +24,7 @@ from pypilot.kinds.secret import Secret
 from pypilot.kinds.virtual_service import VirtualService
 from pypilot.kinds.workload_entry import WorkloadEntry
 from pypilot.wire.node import Locality
+from pypilot.world.key_sets import key_source
 from pypilot.world.model import Endpoint, MeshService, ServiceKey
 from pypilot.world.networks import NetworkGateways
 from pypilot.world.world import Constants, Table, World
@@ -152,7 +153,7 @@ class Reader:
 
     def key_set(self, issuer: str, uri: str) -> str:
         """The JSON Web Key Set of an issuer, as fetched from that URI or as the issuer says; empty if not known."""
-        return cast(str, self._read("key_sets", (issuer, uri) if not uri else ("", uri))) or ""
+        return cast(str, self._read("key_sets", key_source(issuer, uri))) or ""
 
     # -- workloads and credentials ------------------------------------------------------------------------------------
 
