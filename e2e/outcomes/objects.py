@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from e2e.outcomes.servers import Place
+from pypilot.cli.demo.certificates import Certificate
 
 Json: TypeAlias = dict[str, Any]
 
@@ -83,6 +84,13 @@ def secret(name: str, **data: bytes) -> Json:
         "metadata": {"name": name, "namespace": NAMESPACE},
         "stringData": {key.replace("_", "."): value.decode() for key, value in data.items()},
     }
+
+
+def tls_secret(name: str, certificate: Certificate, authority: bytes = b"") -> Json:
+    """A Secret with a certificate, its key, and perhaps whom to trust."""
+    return secret(
+        name, tls_crt=certificate.certificate, tls_key=certificate.key, **{"ca_crt": authority} if authority else {}
+    )
 
 
 def mesh(**more: Any) -> Json:

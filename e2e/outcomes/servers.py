@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import grpc
 from aiohttp import web
 
 from pypilot.cli.demo.backends import Backend, serve
+from pypilot.cli.demo.certificates import Authority
 
 Listen: TypeAlias = Callable[[str, int], socket.socket]
 """Makes a listening socket, here or in another network namespace."""
@@ -56,16 +58,19 @@ class App(Backend):
     """So many requests are answered 503 first."""
     respond: Respond | None = None
     """Answers in its place."""
+    trusts: Authority | None = None
+    """Demands a client certificate of this authority."""
     listen: Listen = here
     where: tuple[str, int] = ("127.0.0.1", 0)
     seen: list[dict[str, Any]] = field(default_factory=list, init=False)
-    """Method, path and headers of each request."""
+    """Method, path, headers, and the peer's address and certificate, of each request."""
     address: tuple[str, int] = field(default=("", 0), init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
-        self.seen.append({"method": request.method, "path": request.path_qs, "headers": headers})
+        about = {"peer": request.get_extra_info("peername"), "certificate": request.get_extra_info("peercert")}
+        self.seen.append({"method": request.method, "path": request.path_qs, "headers": headers, **about})
         if self.respond is not None:
             self.requests += 1
             return await self.respond(request)
@@ -75,6 +80,13 @@ class App(Backend):
         if isinstance(response, web.Response) and self.status != 200:
             response.set_status(self.status)
         return response
+
+    def tls(self) -> ssl.SSLContext | None:
+        context = Backend.tls(self)
+        if context is not None and self.trusts is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=self.trusts.pem.decode())
+        return context
 
     async def start(self) -> None:
         """Listen; where it listened before, if it did."""

@@ -10,7 +10,7 @@ from e2e.outcomes.caller import Caller
 from e2e.outcomes.conftest import Start
 from e2e.outcomes.objects import destination_rule, service_entry, to, virtual_service
 from e2e.outcomes.servers import App, Nobody
-from e2e.outcomes.stage import Proxy, Stage
+from e2e.outcomes.stage import Stage
 from pypilot.cli.demo.checks import settled, split_bounds
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session")]
@@ -165,36 +165,3 @@ async def test_mirrors_get_their_percentage_each(stage: Stage, web: Caller, app:
     await mirrored(some, low)
     assert low <= len(some.seen) <= high
     assert none.seen == []
-
-
-async def test_a_failing_server_is_ejected_and_comes_back(
-    stage: Stage, gateway: Proxy, web: Caller, app: Start, host: str
-) -> None:
-    good, bad = await app("good"), await app("bad", status=500)
-    outlier = {
-        "consecutive5xxErrors": 3,
-        "interval": "0.1s",
-        "baseEjectionTime": "0.5s",
-        "maxEjectionPercent": 50,
-    }
-    route = {"route": [to(host)], "retries": {"attempts": 0}}
-    await stage.apply(
-        service_entry(host, good, bad),
-        destination_rule(host, {"outlierDetection": outlier, "loadBalancer": {"simple": "ROUND_ROBIN"}}),
-        virtual_service(host, route),
-    )
-
-    async def ask_until_ejected() -> bool:
-        await web.ask(host, logged=False)
-        return any((await ejections(gateway, host)).values())
-
-    assert await settled(ask_until_ejected, bool, seconds=60)
-    bad.status = 200
-    before = bad.requests
-    await settled(lambda: web.ask(host, logged=False), lambda _: bad.requests > before, seconds=60)
-    assert bad.requests > before
-
-
-async def ejections(gateway: Proxy, host: str) -> dict[str, int]:
-    """Endpoints of a host that are ejected now."""
-    return await gateway.envoy.stats(f"{host}.*outlier_detection.ejections_active$")

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
+_PURPOSES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
 def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -42,14 +45,18 @@ class Certificate:
     def server_context(self, on_sni: Callable[[str | None], None] | None = None) -> ssl.SSLContext:
         """A context for a server that shows this certificate; `on_sni` hears the server name of each handshake."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile() as file:  # made with mode 0600
-            file.write(self.certificate + self.key)
-            file.flush()
-            context.load_cert_chain(file.name)
+        self.load_into(context)
         if on_sni is not None:
             hear = on_sni
             context.sni_callback = lambda _socket, name, _context: hear(name)
         return context
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let a context show this certificate."""
+        with tempfile.NamedTemporaryFile() as file:  # made with mode 0600
+            file.write(self.certificate + self.key)
+            file.flush()
+            context.load_cert_chain(file.name)
 
     def secret_yaml(self, name: str, namespace: str) -> str:
         """A Kubernetes Secret of type `kubernetes.io/tls`, as `kubectl create secret tls` would make it."""
@@ -109,7 +116,7 @@ class Authority:
         path.chmod(0o644)
 
     def issue(self, *hosts: str, valid: datetime.timedelta = datetime.timedelta(days=7)) -> Certificate:
-        """A server certificate for the hosts, with a serial number and key of its own.
+        """A certificate for the hosts, as servers or clients, with a serial number and key of its own.
 
         Args:
             hosts: DNS names; the first is also the common name.
@@ -129,15 +136,18 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(_PURPOSES), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return Certificate(certificate.public_bytes(serialization.Encoding.PEM), _pem_key(key), serial)
 
-    def client_context(self) -> ssl.SSLContext:
-        """A context for a client that trusts only this authority and checks host names."""
-        return ssl.create_default_context(cadata=self.pem.decode())
+    def client_context(self, certificate: Certificate | None = None) -> ssl.SSLContext:
+        """A context for a client that trusts only this authority, checks host names, and may show a certificate."""
+        context = ssl.create_default_context(cadata=self.pem.decode())
+        if certificate is not None:
+            certificate.load_into(context)
+        return context
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:
