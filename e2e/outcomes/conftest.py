@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from e2e.outcomes.caller import Caller
+from e2e.outcomes.pod import Pod, add_pod, pod_objects
 from e2e.outcomes.servers import App, Nobody
 from e2e.outcomes.stage import Proxy, Stage, set_stage
 
@@ -17,7 +18,7 @@ Start = Callable[..., Awaitable[App]]
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """The control plane and its directory."""
-    async with set_stage(tmp_path_factory.mktemp("outcomes")) as made:
+    async with set_stage(tmp_path_factory.mktemp("outcomes"), *pod_objects()) as made:
         yield made
 
 
@@ -25,6 +26,12 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 async def gateway(stage: Stage) -> Proxy:
     """The gateway's Envoy."""
     return await stage.add_gateway()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def pod(stage: Stage) -> Pod:
+    """A pod with a sidecar, in network namespaces."""
+    return await add_pod(stage)
 
 
 @pytest.fixture

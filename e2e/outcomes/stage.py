@@ -115,14 +115,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_stage(directory: Path) -> AsyncIterator[Stage]:
-    """Start the control plane with what all tests have; end everything with the block."""
+async def set_stage(directory: Path, *further: Json) -> AsyncIterator[Stage]:
+    """Start the control plane with what all tests have, and further objects; end everything with the block."""
     async with AsyncExitStack() as stack:
         work = stack.enter_context(workspace(directory, directory, {}))
         control_plane = ControlPlane.start(work.config, work.directory("control-plane"))
         stage = Stage(work, await stack.enter_async_context(control_plane), stack)
         mark = service_entry(MARK, addresses=[MARK_ADDRESS[0]])
-        base = [mark, gateway(server(stage.port("http"), "HTTP", "*"), name="gateway")]
+        base = [*further, mark, gateway(server(stage.port("http"), "HTTP", "*"), name="gateway")]
         work.write("base.yaml", yaml.safe_dump_all(base, sort_keys=False))
         work.write("test.yaml", yaml.safe_dump(mesh()))
         await stage.control_plane.wait_ready(SECONDS)

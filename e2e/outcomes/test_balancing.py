@@ -164,6 +164,14 @@ async def test_endpoints_have_weights(stage: Stage, web: Caller, app: Start, hos
     assert await web.count(host, 50, at_once=1) == {"heavy": 40, "light": 10}
 
 
+@pytest.mark.parametrize("resolution", ["DNS", "DNS_ROUND_ROBIN"])
+async def test_endpoints_are_found_by_name(stage: Stage, web: Caller, app: Start, resolution: str) -> None:
+    host = "by-name.example"
+    named = {"address": "localhost", "ports": {"http": (await app()).address[1]}}
+    await stage.apply(service_entry(host, named, resolution=resolution), virtual_service(host))
+    assert await web.count(host, 5) == {"app": 5}
+
+
 async def test_a_port_level_policy_overrides(stage: Stage, web: Caller, app: Start, host: str) -> None:
     port = {"port": {"number": 80}, "loadBalancer": {"consistentHash": {"useSourceIp": True}}}
     policy = {"loadBalancer": {"simple": "RANDOM"}, "portLevelSettings": [port]}

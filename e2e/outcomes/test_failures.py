@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from aiohttp.web import Request, Response
 
-from e2e.outcomes.caller import Caller
+from e2e.outcomes.caller import SECONDS, Caller
 from e2e.outcomes.conftest import Start
 from e2e.outcomes.objects import destination_rule, service_entry, to, virtual_service
 from e2e.outcomes.servers import Nobody
 from e2e.outcomes.stage import Stage
+from pypilot.cli.demo.checks import settled
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session")]
 
@@ -129,3 +130,19 @@ async def test_a_route_timeout_is_504_ut(stage: Stage, web: Caller, app: Start, 
 async def test_without_a_timeout_envoy_waits(stage: Stage, web: Caller, app: Start, host: str) -> None:
     await stage.apply(service_entry(host, await app(delay=0.5)), virtual_service(host))
     assert (await web.ask(host)).brief == "200 -"
+
+
+async def test_a_client_that_leaves_is_logged_dc(stage: Stage, web: Caller, app: Start, host: str) -> None:
+    slow = await app(delay=30.0)
+    await stage.apply(service_entry(host, slow), virtual_service(host))
+    since = web.access_log.mark()
+    _, writer = await asyncio.open_connection(*web.address)
+    writer.write(f"GET /leaves HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+    async def arrived() -> int:
+        return slow.requests
+
+    assert await settled(arrived, bool, seconds=SECONDS) == 1
+    writer.close()
+    entry = await web.logged(lambda e: e["path"] == "/leaves", since)
+    assert (entry["response_flags"], entry["response_code"]) == ("DC", 0)

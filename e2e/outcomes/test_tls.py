@@ -101,6 +101,24 @@ async def test_optional_mutual_takes_clients_without_a_certificate_but_no_wrong_
         await web.ask(host, address=https.address, tls=wrong, logged=False)
 
 
+async def test_another_host_of_the_same_server_is_not_misdirected(
+    stage: Stage, web: Caller, app: Start, host: str
+) -> None:
+    """OUT-018: no 421 where a connection for one host asks for the other."""
+    other = f"other.{host}"
+    port = stage.port("https")
+    tls = {"mode": "SIMPLE", "credentialName": host}
+    await stage.apply(
+        tls_secret(host, AUTHORITY.issue(host, other)),
+        gateway(server(port, "HTTPS", host, other, tls=tls)),
+        service_entry(other, await app("other")),
+        virtual_service(other, gateways=EXTRA),
+    )
+    trusted = AUTHORITY.client_context()
+    outcome = await web.ask(other, address=("127.0.0.1", port), tls=trusted, server_name=host)
+    assert (outcome.brief, outcome.by, outcome.log["requested_server_name"]) == ("200 -", "other", host)
+
+
 async def test_the_versions_of_tls_are_limited(stage: Stage, web: Caller, app: Start, host: str) -> None:
     https = Https(stage, host, mode="SIMPLE", minProtocolVersion="TLSV1_3")
     await stage.apply(*https.objects(await app()))
