@@ -29,7 +29,7 @@ def endpoint(place: Place, port: str = "http", **more: Any) -> Json:
 
 def service_entry(host: str, *endpoints: Place | Json, port: int = 80, protocol: str = "HTTP", **more: Any) -> Json:
     """A service of one port, which is named by its protocol, whose endpoints are known."""
-    name = protocol.lower()
+    name = protocol.lower() or "any"
     listed = [e if isinstance(e, dict) else endpoint(e, name) for e in endpoints]
     ports = [{"number": port, "name": name, "protocol": protocol}]
     spec = {"hosts": [host], "ports": ports, "resolution": "STATIC", "endpoints": listed, **more}

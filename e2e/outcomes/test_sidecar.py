@@ -127,7 +127,7 @@ async def test_two_tcp_services_on_a_port_are_told_apart_by_address(stage: Stage
 
 async def test_a_port_without_a_protocol_is_sniffed(stage: Stage, pod: Pod, app: Start, host: str) -> None:
     server = await partner(app, pod, 9000)
-    entry = service_entry(host, server, port=9000, protocol="UNKNOWN", addresses=[PARTNER])
+    entry = service_entry(host, server, port=9000, protocol="", addresses=[PARTNER])
     await stage.apply(policy("REGISTRY_ONLY"), entry)
     outcome = await pod.caller.ask(host, "/sniffed", address=(PARTNER, 9000))
     assert (outcome.brief, outcome.log["path"], outcome.cluster) == ("200 -", "/sniffed", f"outbound|9000||{host}")
