@@ -1,9 +1,24 @@
 """What makes a DestinationRule wrong beyond its types (VAL-004), and its registry entry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from math import isqrt
 
-from pypilot.kinds.base import Finding, Kind
-from pypilot.kinds.destination_rule import ClientTLSSettings, DestinationRule, OutlierDetection, TrafficPolicy
+import msgspec
+
+from pypilot.kinds.base import Duration, Finding, Kind, Spec
+from pypilot.kinds.destination_rule import (
+    ClientTLSSettings,
+    DestinationRule,
+    LoadBalancerSettings,
+    OutlierDetection,
+    PortTrafficPolicy,
+    TrafficPolicy,
+)
+
+_LARGEST_TABLE = 5_000_011
+"""Envoy `MaglevLbConfig.table_size`."""
+_LARGEST_RING = 8_388_608
+"""Envoy `RingHashLbConfig.minimum_ring_size`."""
 
 
 def _validate_tls(tls: ClientTLSSettings | None, path: str) -> Iterable[Finding]:
@@ -26,14 +41,56 @@ def _validate_outlier(outlier: OutlierDetection | None, path: str) -> Iterable[F
             yield Finding(f"{path}.{name}", f"{value} is not a percentage (0-100)")
 
 
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, isqrt(number) + 1))
+
+
+def _validate_balancer(balancer: LoadBalancerSettings | None, path: str) -> Iterable[Finding]:
+    if balancer is None:
+        return
+    if (warmup := balancer.warmup) is not None:
+        if warmup.minimum_percent is not None and not 0 <= warmup.minimum_percent <= 100:
+            yield Finding(f"{path}.warmup.minimumPercent", f"{warmup.minimum_percent} is not a percentage (0-100)")
+        if warmup.aggression is not None and not 1 <= warmup.aggression < float("inf"):
+            yield Finding(f"{path}.warmup.aggression", f"{warmup.aggression} must be at least 1")
+    if (hashing := balancer.consistent_hash) is None:
+        return
+    path = f"{path}.consistentHash"
+    table = hashing.maglev.table_size if hashing.maglev is not None else 0
+    if table and not (table <= _LARGEST_TABLE and _is_prime(table)):
+        message = f"{table} is not a prime number of at most {_LARGEST_TABLE}"
+        yield Finding(f"{path}.maglev.tableSize", message)
+    sizes = {"minimumRingSize": hashing.minimum_ring_size}
+    if hashing.ring_hash is not None:
+        sizes["ringHash.minimumRingSize"] = hashing.ring_hash.minimum_ring_size
+    for name, size in sizes.items():
+        if not 0 <= size <= _LARGEST_RING:
+            yield Finding(f"{path}.{name}", f"{size} is not between 0 and {_LARGEST_RING}")
+
+
+def _validate_durations(message: Spec, path: str) -> Iterator[Finding]:
+    """None may be negative: Envoy refuses such a cluster, and with it what comes in the same response."""
+    for field in msgspec.structs.fields(type(message)):
+        value, at = getattr(message, field.name), f"{path}.{field.encode_name}"
+        if isinstance(value, Duration) and value.nanos < 0:
+            yield Finding(at, f"{value} must not be negative")
+        elif isinstance(value, Spec):
+            yield from _validate_durations(value, at)
+
+
+def _validate_settings(policy: TrafficPolicy | PortTrafficPolicy, path: str) -> Iterable[Finding]:
+    yield from _validate_tls(policy.tls, f"{path}.tls")
+    yield from _validate_outlier(policy.outlier_detection, f"{path}.outlierDetection")
+    yield from _validate_balancer(policy.load_balancer, f"{path}.loadBalancer")
+    yield from _validate_durations(policy, path)
+
+
 def _validate_policy(policy: TrafficPolicy | None, path: str) -> Iterable[Finding]:
     if policy is None:
         return
-    yield from _validate_tls(policy.tls, f"{path}.tls")
-    yield from _validate_outlier(policy.outlier_detection, f"{path}.outlierDetection")
+    yield from _validate_settings(policy, path)
     for i, port in enumerate(policy.port_level_settings):
-        yield from _validate_tls(port.tls, f"{path}.portLevelSettings[{i}].tls")
-        yield from _validate_outlier(port.outlier_detection, f"{path}.portLevelSettings[{i}].outlierDetection")
+        yield from _validate_settings(port, f"{path}.portLevelSettings[{i}]")
 
 
 def validate(rule: DestinationRule) -> Iterable[Finding]:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from pypilot.kinds.base import Kind, Object, Spec
+from pypilot.kinds.base import Kind, Object, PortNumber, Spec
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
@@ -38,7 +38,7 @@ class SlicePort(Spec, frozen=True):
     """`ports[]`."""
 
     name: str = ""
-    port: int | None = None
+    port: PortNumber | None = None
     protocol: str = "TCP"
     app_protocol: str = ""
 
@@ -58,4 +58,6 @@ class EndpointSlice(Object, frozen=True, kw_only=True):
         return self.metadata.labels.get(SERVICE_NAME_LABEL, "")
 
 
-KIND = Kind(EndpointSlice, "discovery.k8s.io", ("v1",), "endpointslices", units=("endpoints[]",), open_fields=("*",))
+KIND = Kind(
+    EndpointSlice, "discovery.k8s.io", ("v1",), "endpointslices", units=("endpoints[]", "ports[]"), open_fields=("*",)
+)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from pypilot.kinds.base import Finding
 
@@ -17,6 +17,15 @@ def is_address(text: str) -> bool:
     """True for an IPv4 or IPv6 address without a zone."""
     try:
         ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def is_network(text: str) -> bool:
+    """True for an address or a CIDR, without a zone."""
+    try:
+        ip_network(text, strict=False)
     except ValueError:
         return False
     return "%" not in text

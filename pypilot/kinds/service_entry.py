@@ -1,13 +1,12 @@
 """Istio ServiceEntry (networking.istio.io): services outside the platform's registry (SE rows)."""
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from pypilot.kinds.base import Finding, Kind, LabelSelector, Object, PortNumber, Spec
-from pypilot.kinds.names import export_defects, is_dns_name, is_label, is_wildcard_name, selector_defects
+from pypilot.kinds.names import export_defects, is_dns_name, is_label, is_network, is_wildcard_name, selector_defects
 from pypilot.kinds.workload_entry import UNIX, WorkloadEntrySpec, endpoint_defects
 
 AUTO_ALLOCATE = "networking.istio.io/enable-autoallocate-ip"
@@ -114,9 +113,7 @@ def _host_defects(spec: ServiceEntrySpec) -> Iterator[Finding]:
 def _address_defects(spec: ServiceEntrySpec) -> Iterator[Finding]:
     for i, address in enumerate(spec.addresses):
         at = f"spec.addresses[{i}]"
-        try:
-            ip_network(address, strict=False)
-        except ValueError:
+        if not is_network(address):
             yield Finding(at, f"{address!r} is neither an IP address nor a CIDR")
             continue
         if "/" in address and spec.resolution not in ("NONE", "STATIC"):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from pypilot.kinds.base import Finding, Kind, StringMatch
+from pypilot.kinds.names import is_network
 from pypilot.kinds.re2 import is_re2
 from pypilot.kinds.virtual_service import (
     HTTPMatchRequest,
@@ -44,6 +45,13 @@ def _validate_weights(routes: Sequence[HTTPRouteDestination | RouteDestination],
     for i, route in enumerate(routes):
         if not route.destination.host:
             yield Finding(f"{path}[{i}].destination.host", "a host is needed")
+
+
+def _validate_subnets(subnets: Sequence[str], path: str) -> Iterable[Finding]:
+    for i, subnet in enumerate(subnets):
+        if not is_network(subnet):
+            message = f"{subnet!r} is neither an IP address nor a CIDR, nothing matches it"
+            yield Finding(f"{path}.destinationSubnets[{i}]", message, severity="warning", code="no-subnet")
 
 
 def _validate_http(route: HTTPRoute, path: str) -> Iterable[Finding]:
@@ -105,10 +113,13 @@ def validate(service: VirtualService) -> Iterable[Finding]:
         for j, match in enumerate(tls.match):
             if not match.sni_hosts:
                 yield Finding(f"{path}.match[{j}].sniHosts", "at least one SNI host is needed")
+            yield from _validate_subnets(match.destination_subnets, f"{path}.match[{j}]")
         if not tls.route:
             yield Finding(f"{path}.route", "a destination is needed")
         yield from _validate_weights(tls.route, f"{path}.route")
     for i, tcp in enumerate(spec.tcp):
+        for j, l4_match in enumerate(tcp.match):
+            yield from _validate_subnets(l4_match.destination_subnets, f"spec.tcp[{i}].match[{j}]")
         if not tcp.route:
             yield Finding(f"spec.tcp[{i}].route", "a destination is needed")
         yield from _validate_weights(tcp.route, f"spec.tcp[{i}].route")

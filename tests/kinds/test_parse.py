@@ -231,3 +231,68 @@ def test_nulls_in_free_content_stay_whatever_is_wrong_beside_them() -> None:
     assert [f.field for f in parsed.findings if f.severity == "error"] == ["spec.configPatches[1]"]
     assert parsed.object is not None
     assert parsed.object.spec.config_patches[0].patch.value == value  # type: ignore[attr-defined]
+
+
+DESTINATION_RULE = kind("networking.istio.io/v1", "DestinationRule")
+GOOD_RING = {"ringHash": {"minimumRingSize": 8388608}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"),
+    [
+        ({"connectionPool": {"tcp": {"connectTimeout": "-1s"}}}, "connectionPool.tcp.connectTimeout"),
+        ({"connectionPool": {"http": {"http2KeepAlive": {"interval": "-1ns"}}}}, "connectionPool.http.http2KeepAlive."),
+        ({"outlierDetection": {"baseEjectionTime": "-1s"}}, "outlierDetection.baseEjectionTime"),
+        ({"loadBalancer": {"simple": "RANDOM", "warmup": {"duration": "-1s"}}}, "loadBalancer.warmup.duration"),
+        ({"loadBalancer": {"warmup": {"minimumPercent": 101}}}, "loadBalancer.warmup.minimumPercent"),
+        ({"loadBalancer": {"warmup": {"aggression": 0.5}}}, "loadBalancer.warmup.aggression"),
+        ({"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 65535}}}}, "maglev.tableSize"),
+        ({"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 5000081}}}}, "maglev.tableSize"),
+        ({"loadBalancer": {"consistentHash": {"maglev": {"tableSize": -3}}}}, "maglev.tableSize"),
+        ({"loadBalancer": {"consistentHash": {"ringHash": {"minimumRingSize": -1}}}}, "ringHash.minimumRingSize"),
+        ({"loadBalancer": {"consistentHash": {"minimumRingSize": 8388609}}}, "consistentHash.minimumRingSize"),
+        ({"loadBalancer": {"consistentHash": GOOD_RING, "warmup": {"minimumPercent": 100, "aggression": 1}}}, ""),
+        ({"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 65537}}}}, ""),
+    ],
+)
+def test_what_envoy_would_refuse_of_a_traffic_policy(policy: dict[str, Any], wrong: str) -> None:
+    """A subset takes its policy with it, the rule stays; the rule's own policy takes the rule."""
+    meta, subset = {"name": "r", "namespace": "n"}, {"name": "s", "trafficPolicy": policy}
+    spec = {"host": "a", "subsets": [subset, {"name": "t"}]}
+    parsed = parse_object(DESTINATION_RULE, {"metadata": meta, "spec": spec})
+    errors = [f.field for f in parsed.findings if f.severity == "error"]
+    assert [wrong in field for field in errors] == ([True] if wrong else [])
+    assert parsed.object is not None
+    assert [s.name for s in parsed.object.spec.subsets] == (["t"] if wrong else ["s", "t"])  # type: ignore[attr-defined]
+    port = {"port": {"number": 80}, **policy}
+    spec = {"host": "a", "trafficPolicy": {"portLevelSettings": [port]}}
+    parsed = parse_object(DESTINATION_RULE, {"metadata": meta, "spec": spec})
+    assert parsed.clean == (not wrong)
+    assert (
+        parse_object(DESTINATION_RULE, {"metadata": meta, "spec": {"host": "a", "trafficPolicy": policy}}).object
+        is None
+    ) == bool(wrong)
+
+
+@pytest.mark.parametrize("subnet", ["10.0.0.0/33", "fe80::1%eth0", "x", ""])
+def test_a_subnet_that_is_none_is_named(subnet: str) -> None:
+    to = [{"destination": {"host": "a"}}]
+    match = {"destinationSubnets": ["10.0.0.0/8", subnet]}
+    tls = [{"match": [{"sniHosts": ["a"], **match}], "route": to}, {"match": [{"sniHosts": ["b"]}], "route": to}]
+    body = {"hosts": ["a"], "tcp": [{"match": [match], "route": to}, {"route": to}], "tls": tls}
+    parsed = parse_object(VIRTUAL_SERVICE, {"metadata": {"name": "v", "namespace": "n"}, "spec": body})
+    assert sorted(f.field for f in parsed.findings) == [
+        "spec.tcp[0].match[0].destinationSubnets[1]",
+        "spec.tls[0].match[0].destinationSubnets[1]",
+    ]
+    assert parsed.object is not None
+    assert parsed.clean
+
+
+def test_a_port_that_is_none_leaves_the_others_of_its_slice() -> None:
+    ports = [{"name": "a", "port": 2**63}, {"name": "b", "port": 80}]
+    data = {"metadata": {"name": "s", "namespace": "n"}, "addressType": "IPv4", "endpoints": [], "ports": ports}
+    parsed = parse_object(kind("discovery.k8s.io/v1", "EndpointSlice"), data)
+    assert [f.field for f in parsed.findings] == ["ports[0].port"]
+    assert parsed.object is not None
+    assert [p.name for p in parsed.object.ports] == ["b"]  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """The endpoints of one port and subset of a service: who is in, how healthy, where (EDS-001…007, EDS-010)."""
 
-import ipaddress
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -22,6 +21,7 @@ from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.naming import outbound_cluster, sni
 from pypilot.compile.place import Place, carries
 from pypilot.compile.policies.selection import refuses_mutual_tls
+from pypilot.kinds.names import is_address
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import ENDPOINT
 from pypilot.world.model import Endpoint, MeshPort, MeshService, ServiceKey
@@ -34,13 +34,7 @@ _DRAINING_LABEL = "istio.io/draining"
 
 def _is_address(endpoint: Endpoint) -> bool:
     """Host names cannot go over EDS."""
-    if not endpoint.address or endpoint.address.startswith("unix://"):
-        return True
-    try:
-        ipaddress.ip_address(endpoint.address)
-    except ValueError:
-        return False
-    return True
+    return not endpoint.address or endpoint.address.startswith("unix://") or is_address(endpoint.address)
 
 
 def _health(endpoint: Endpoint, service: MeshService) -> str | None:

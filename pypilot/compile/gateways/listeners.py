@@ -28,11 +28,11 @@ from pypilot.compile.listeners.outbound_listener import (
 from pypilot.compile.listeners.traits import HttpTraits, http_traits
 from pypilot.compile.messages import duration
 from pypilot.compile.policies.selection import NO_POLICIES, PolicySet, policy_set
-from pypilot.compile.routes.domains import is_ip
 from pypilot.compile.routes.hosts import for_namespace, overlaps
 from pypilot.compile.routes.virtual_services import ResolvedVirtualService, resolved, virtual_services_for
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.gateway import Server
+from pypilot.kinds.names import is_address
 from pypilot.kinds.virtual_service import L4MatchAttributes, TLSMatchAttributes
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import Chunk, Resource, ResourceSet
@@ -149,7 +149,7 @@ def _resolve(
     chains: dict[tuple[str, int], list[Chain]] = {}
     taken: dict[int, dict[str, str]] = {}
     for port in ports:
-        if (unprivileged and port.number < _PRIVILEGED) or (port.bind and not is_ip(port.bind)):
+        if (unprivileged and port.number < _PRIVILEGED) or (port.bind and not is_address(port.bind)):
             continue
         found = _port_chains(reader, view, port, taken.setdefault(port.number, {}))
         chains.setdefault((port.bind or wildcard, port.number), []).extend(found)

@@ -12,6 +12,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as components
 
 from pypilot.compile.destination_rules import Selection
 from pypilot.kinds.base import Ref
+from pypilot.kinds.names import is_network
 from pypilot.world.model import WILDCARD_ADDRESS, Protocol
 
 RAW_BUFFER = "raw_buffer"
@@ -100,21 +101,11 @@ Chain: TypeAlias = TcpChain | HttpChain
 def _networks(cidrs: Iterable[str]) -> Iterator[IPv4Network | IPv6Network]:
     """Those that can be read; `0.0.0.0/0` says nothing."""
     for text in cidrs:
-        try:
-            network = ip_network(text, strict=False)
-        except ValueError:
+        if not is_network(text):
             continue
+        network = ip_network(text, strict=False)
         if str(network.network_address) != WILDCARD_ADDRESS:
             yield network
-
-
-def is_network(text: str) -> bool:
-    """True for an IP address or a CIDR."""
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 def is_server_name(name: str) -> bool:

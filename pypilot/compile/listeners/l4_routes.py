@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pypilot.compile.clusters.stat_names import fill_stat_pattern
 from pypilot.compile.destination_rules import Selection, destination_rule_for
-from pypilot.compile.listeners.chains import TcpDestination, is_network
+from pypilot.compile.listeners.chains import TcpDestination
 from pypilot.compile.naming import config_path, outbound_cluster
 from pypilot.compile.routes.destination import destination_cluster
 from pypilot.compile.routes.hosts import is_wildcard, overlaps
@@ -17,6 +17,7 @@ from pypilot.compile.routes.virtual_services import ResolvedVirtualService, reso
 from pypilot.compile.services import service_for
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.base import Ref
+from pypilot.kinds.names import is_network
 from pypilot.kinds.virtual_service import MESH, L4MatchAttributes, RouteDestination, TLSMatchAttributes
 from pypilot.world.model import MeshPort, MeshService, Protocol, Resolution
 from pypilot.world.reader import Reader
