@@ -9,7 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from pypilot.kinds.base import Duration, Spec, UInt32
-from pypilot.kinds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
+from pypilot.kinds.destination_rule import (
+    ClientTLSSettings,
+    ConnectionPoolSettings,
+    LocalityLoadBalancerSetting,
+    OutlierDetection,
+    TcpKeepalive,
+)
 from pypilot.kinds.extension_provider import ExtensionProvider
 from pypilot.kinds.virtual_service import HTTPRetry
 
@@ -50,6 +56,8 @@ class OutboundTrafficPolicy(Spec, frozen=True):
     """`outboundTrafficPolicy` (MESH-003)."""
 
     mode: Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"] = "ALLOW_ANY"
+    tls: ClientTLSSettings | None = None
+    """Of connections to hosts that the proxy resolves itself (MESH-004)."""
 
 
 class InboundTrafficPolicy(Spec, frozen=True):
@@ -70,6 +78,13 @@ class MeshTLS(Spec, frozen=True):
     min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
     ecdh_curves: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
+
+
+class DefaultTrafficPolicy(Spec, frozen=True):
+    """`defaultTrafficPolicy`: whole blocks for whatever rule lacks them (MESH-029)."""
+
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: OutlierDetection | None = None
 
 
 class Topology(Spec, frozen=True):
@@ -142,6 +157,10 @@ class MeshConfig(Spec, frozen=True):
     disable_envoy_listener_log: bool = False
     enable_tracing: bool = True
     default_http_retry_policy: HTTPRetry | None = None
+    default_inbound_http_retry_policy: HTTPRetry | None = None
+    default_traffic_policy: DefaultTrafficPolicy = DefaultTrafficPolicy()
+    hbone_idle_timeout: Duration = Duration(3_600_000_000_000)
+    """Of connections that carry tunnels (MESH-043)."""
     dns_refresh_rate: Duration = Duration(60_000_000_000)
     path_normalization: PathNormalization = PathNormalization()
     mesh_mtls: MeshTLS = msgspec.field(name="meshMTLS", default=MeshTLS())

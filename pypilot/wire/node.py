@@ -17,6 +17,10 @@ Labels = tuple[tuple[str, str], ...]
 """Labels in key order: hashable."""
 
 
+_DNS_PORT = 15053
+_LAST_PORT = 65535
+
+
 class NodeError(ValueError):
     """A Node that no proxy may have (NODE-001, NODE-002, NODE-003)."""
 
@@ -64,6 +68,11 @@ class Proxy:
     disable_hbone_send: bool = False
     dns_capture: bool = False
     dns_auto_allocate: bool = False
+    dns_proxy_addr: str = ""
+    """Where the agent answers DNS queries (NODE-020)."""
+    inbound_exact_balance: bool = False
+    outbound_exact_balance: bool = False
+    """Connections are shared out evenly among Envoy's threads (NODE-027)."""
     network_view: tuple[str, ...] = ()
     workload_sds: bool = False
     """True for an upstream Envoy whose bootstrap has the cluster `sds-grpc` that serves `default` and `ROOTCA`."""
@@ -79,6 +88,16 @@ class Proxy:
     def ip(self) -> str:
         """The first address: the proxy's identity for matching service targets."""
         return self.ips[0]
+
+    @property
+    def dns_resolver(self) -> tuple[str, int] | None:
+        """Where an agent answers the proxy's DNS queries; None if none does (NODE-019, NODE-020)."""
+        if not self.dns_capture:
+            return None
+        host, colon, port = self.dns_proxy_addr.rpartition(":")
+        number = int(port) if port.isdecimal() and 0 < int(port) <= _LAST_PORT else _DNS_PORT
+        host = host.strip("[]") if colon else ""
+        return ("127.0.0.1" if host in ("", "localhost") else host), number
 
     @property
     def is_istio_build(self) -> bool:
@@ -179,6 +198,9 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         disable_hbone_send=_flag(meta, "DISABLE_HBONE_SEND"),
         dns_capture=_flag(meta, "DNS_CAPTURE"),
         dns_auto_allocate=_flag(meta, "DNS_AUTO_ALLOCATE"),
+        dns_proxy_addr=_text(meta, "DNS_PROXY_ADDR"),
+        inbound_exact_balance=_flag(meta, "INBOUND_LISTENER_EXACT_BALANCE"),
+        outbound_exact_balance=_flag(meta, "OUTBOUND_LISTENER_EXACT_BALANCE"),
         workload_sds=_flag(meta, "WORKLOAD_SDS"),
         pod_ports=_text(meta, "POD_PORTS"),
         network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),

@@ -14,6 +14,7 @@ from pypilot.compile.clusters.metadata_exchange import apply_metadata_exchange
 from pypilot.compile.clusters.protocol import use_downstream_protocol
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import tunnel_end
+from pypilot.compile.clusters.upstream_tls import OwnTLS, apply_upstream_tls
 from pypilot.compile.messages import duration, pack, sds_config_source, socket_address
 from pypilot.compile.naming import (
     BLACK_HOLE_CLUSTER,
@@ -35,9 +36,7 @@ BIND_V6 = "::6"
 
 _Cluster = cluster_pb2.Cluster
 _PASSTHROUGH_IDLE = timedelta(minutes=5)
-_HBONE_IDLE = timedelta(hours=1)
 _HBONE_CLEANUP = timedelta(minutes=1)
-_DNS_AGENT = ("127.0.0.1", 15053)
 _DYNAMIC_DNS_CACHE = "allow_any_dfp_dns_cache"
 _DYNAMIC_DNS_MAX_HOSTS = 1024
 
@@ -61,7 +60,12 @@ def passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
     """To wherever the caller meant to go."""
     cluster = _Cluster(name=PASSTHROUGH_CLUSTER, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED)
     cluster.alt_stat_name = stat_name(PASSTHROUGH_CLUSTER)
+    pool = mesh.default_traffic_policy.connection_pool
     draft = _passing_through(mesh, ClusterDraft(cluster))
+    if pool is not None:
+        # Limits and connection timeouts only (MESH-029): as in Istio, the HTTP options stay those of passing through.
+        del cluster.circuit_breakers.thresholds[:]
+        apply_connection_pool(ClusterDraft(cluster), mesh, pool)
     apply_metadata_exchange(cluster, traits)
     return draft
 
@@ -93,7 +97,7 @@ def connect_originate(mesh: MeshConfig) -> ClusterDraft:
     destination.metadata_key.path.add(key="waypoint")
     draft = ClusterDraft(cluster)
     options = draft.http_options()
-    options.common_http_protocol_options.idle_timeout.FromTimedelta(_HBONE_IDLE)
+    options.common_http_protocol_options.idle_timeout.CopyFrom(duration(mesh.hbone_idle_timeout))
     options.explicit_http_config.http2_protocol_options.allow_connect = True
     apply_connection_pool(draft, MeshConfig(connect_timeout=mesh.connect_timeout))
     context = tls_pb2.UpstreamTlsContext()
@@ -126,34 +130,42 @@ def main_internal(mesh: MeshConfig) -> ClusterDraft:
     return draft
 
 
-def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, dns_capture: bool) -> ClusterDraft:
-    """To whatever host the request names (MESH-003, ALLOW_ANY_DYNAMIC_DNS)."""
+def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, resolver_at: tuple[str, int] | None) -> ClusterDraft:
+    """To whatever host the request names, over TLS if the mesh says so (MESH-003, MESH-004, ALLOW_ANY_DYNAMIC_DNS).
+
+    `resolver_at`: where an agent answers the proxy's DNS queries (NODE-020).
+    """
     cluster = _Cluster(name=ALLOW_ANY_DYNAMIC_DNS_CLUSTER, lb_policy=_Cluster.CLUSTER_PROVIDED)
     cluster.alt_stat_name = stat_name(ALLOW_ANY_DYNAMIC_DNS_CLUSTER)
-    config = dynamic_cluster_pb2.ClusterConfig(allow_insecure_cluster_options=True)
+    tls = mesh.outbound_traffic_policy.tls
+    is_plain = tls is None or tls.mode == "DISABLE"
+    config = dynamic_cluster_pb2.ClusterConfig(allow_insecure_cluster_options=is_plain)
     cache = config.dns_cache_config
     cache.name = _DYNAMIC_DNS_CACHE
     cache.max_hosts.value = _DYNAMIC_DNS_MAX_HOSTS
     cache.dns_lookup_family = lookup_family(traits)
-    if dns_capture:
-        resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[socket_address(*_DNS_AGENT)])
+    if resolver_at is not None:
+        resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[socket_address(*resolver_at)])
         cache.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
         cache.typed_dns_resolver_config.typed_config.CopyFrom(pack(resolver))
     cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
     cluster.cluster_type.typed_config.CopyFrom(pack(config))
     draft = _passing_through(mesh, ClusterDraft(cluster, dynamic_dns=True))
+    if tls is not None and not is_plain:
+        draft.http = None  # HTTP/1.1: there is no telling what else the server would agree to
+        apply_upstream_tls(draft, OwnTLS(tls, (), may_use_secrets=False), traits._replace(hbone=False), mesh)
     apply_metadata_exchange(cluster, traits)
     return draft
 
 
-def builtin_clusters(reader: Reader, traits: Traits, dns_capture: bool, tunnels: bool) -> Chunk:
+def builtin_clusters(reader: Reader, traits: Traits, resolver_at: tuple[str, int] | None, tunnels: bool) -> Chunk:
     """The built-in clusters of one kind of proxy."""
     mesh = reader.mesh()
     drafts = [black_hole(mesh)]
     if traits.type == "sidecar":
         drafts += [passthrough(mesh, traits), inbound_passthrough(mesh, traits)]
         if mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS":
-            drafts.append(allow_any_dynamic_dns(mesh, traits, dns_capture))
+            drafts.append(allow_any_dynamic_dns(mesh, traits, resolver_at))
     if traits.hbone:
         drafts.append(connect_originate(mesh))
     if tunnels:

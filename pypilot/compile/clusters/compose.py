@@ -41,6 +41,6 @@ def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
     view = reader.call(view_of, proxy)
     traits = traits_of(view)
     outbound = reader.call(_seen_from, view, place_in(reader, view, proxy), forwards_by_sni(reader, proxy))
-    builtin = reader.call(builtin_clusters, traits, proxy.dns_capture, takes_tunnels(reader, view, proxy))
+    builtin = reader.call(builtin_clusters, traits, proxy.dns_resolver, takes_tunnels(reader, view, proxy))
     inbound = reader.call(inbound_clusters, inbound_parts(reader, proxy), traits)
     return reader.call(_together, (*outbound, builtin, inbound))

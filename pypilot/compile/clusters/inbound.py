@@ -77,7 +77,8 @@ def inbound_resource(reader: Reader, part: InboundPart, traits: Traits) -> Resou
     if traffic_policy(reader, part.selection) is not None:
         describe_rule(cluster, provenance(reader, part.selection), None)
     policy = effective_policy(reader, part.selection, port.number)
-    apply_connection_pool(draft, mesh, policy.connection_pool, policy.retry_budget)
+    pool = policy.connection_pool or mesh.default_traffic_policy.connection_pool
+    apply_connection_pool(draft, mesh, pool, policy.retry_budget)
     if mesh.inbound_traffic_policy.mode == "LOCALHOST":
         cluster.type = cluster_pb2.Cluster.STATIC
         cluster.load_assignment.cluster_name = name

@@ -129,11 +129,12 @@ class _Builder:
         return not self.service.kubernetes and self.service.resolution is Resolution.PASSTHROUGH
 
     def _apply_policy(self, draft: ClusterDraft, port: MeshPort, policy: EffectivePolicy) -> None:
-        pool = policy.connection_pool
+        default = self.mesh.default_traffic_policy
+        pool = policy.connection_pool or default.connection_pool
         apply_h2_upgrade(draft, port, self.mesh, pool.http if pool is not None else None)
         apply_connection_pool(draft, self.mesh, pool, policy.retry_budget)
         keeps_unhealthy = bool(preferred_labels(self.service))
-        apply_outlier_detection(draft, policy.outlier_detection, keeps_unhealthy)
+        apply_outlier_detection(draft, policy.outlier_detection or default.outlier_detection, keeps_unhealthy)
         if not draft.dynamic_dns:
             locality = locality_policy(self.service, policy.load_balancer, self.mesh)
             apply_load_balancer(draft, policy.load_balancer, locality)

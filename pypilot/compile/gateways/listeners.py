@@ -199,7 +199,7 @@ def gateway_listener(
     reader: Reader, key: GatewayListener, traits: HttpTraits, mesh_tls: bool, policies: PolicySet = NO_POLICIES
 ) -> Resource | None:
     """The listener; None if none of its servers can be served."""
-    listener = begin_listener(key.bind, key.port)
+    listener = begin_listener(key.bind, key.port, traits.tcp)
     listener.max_connections_to_accept_per_socket_event.value = ACCEPTED_AT_ONCE
     for chain in key.chains:
         _add_chain(reader, listener, chain, traits, mesh_tls, policies)

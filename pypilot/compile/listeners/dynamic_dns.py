@@ -16,7 +16,6 @@ from pypilot.compile.messages import pack, socket_address
 
 _ANY_HOST_CACHE = "allow_any_dfp_dns_cache"
 _ANY_HOST_LIMIT = 1024
-_AGENT = ("127.0.0.1", 15053)
 
 
 def _cache(name: str, traits: TcpTraits) -> dns_cache_pb2.DnsCacheConfig:
@@ -27,8 +26,8 @@ def _cache(name: str, traits: TcpTraits) -> dns_cache_pb2.DnsCacheConfig:
 def _any_host_cache(traits: TcpTraits) -> dns_cache_pb2.DnsCacheConfig:
     cache = _cache(_ANY_HOST_CACHE, traits)
     cache.max_hosts.value = _ANY_HOST_LIMIT
-    if traits.dns_capture:
-        resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[socket_address(*_AGENT)])
+    if traits.dns_resolver is not None:
+        resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[socket_address(*traits.dns_resolver)])
         cache.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
         cache.typed_dns_resolver_config.typed_config.CopyFrom(pack(resolver))
     return cache

@@ -99,6 +99,8 @@ def virtual_inbound(reader: Reader, key: InboundKey, traits: HttpTraits) -> Reso
         continue_on_listener_filters_timeout=True,
     )
     listener.max_connections_to_accept_per_socket_event.value = 1
+    if traits.inbound_exact_balance:
+        listener.connection_balance_config.exact_balance.SetInParent()
     if key.transparent:
         listener.transparent.value = True
     listener.filter_chains.append(_loop(reader, port, traits))

@@ -74,10 +74,12 @@ def service_serving(reader: Reader, target: ServiceTarget, wildcard: str) -> Ser
     )
 
 
-def _routes(serving: Serving) -> route_pb2.RouteConfiguration:
+def _routes(reader: Reader, serving: Serving) -> route_pb2.RouteConfiguration:
     grpc = serving.protocol in (Protocol.GRPC, Protocol.GRPC_WEB)
     host = route_components_pb2.VirtualHost(name=f"inbound|http|{serving.service_port}", domains=["*"])
-    host.routes.append(inbound_route(serving.cluster, serving.operation, None, grpc))
+    host.routes.append(
+        inbound_route(serving.cluster, serving.operation, reader.mesh().default_inbound_http_retry_policy, grpc)
+    )
     config = route_pb2.RouteConfiguration(name=serving.cluster, virtual_hosts=[host])
     config.validate_clusters.value = False
     return config
@@ -96,7 +98,7 @@ def _filters(
     spec = ManagerSpec(
         side="inbound",
         stat_prefix=serving.stat_prefix,
-        routes=_routes(serving),
+        routes=_routes(reader, serving),
         traits=traits,
         grpc_web=serving.protocol is Protocol.GRPC_WEB,
         http2=serving.protocol.is_http2,

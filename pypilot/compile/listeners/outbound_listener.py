@@ -34,12 +34,15 @@ def listener_name(bind: str, port: int) -> str:
     return f"{bind}_{port}"
 
 
-def begin_listener(bind: str, port: int) -> listener_pb2.Listener:
+def begin_listener(bind: str, port: int, traits: TcpTraits) -> listener_pb2.Listener:
     """An outbound listener with name and address."""
     address: address_pb2.Address = socket_address(bind, port)
-    return listener_pb2.Listener(
+    listener = listener_pb2.Listener(
         name=listener_name(bind, port), address=address, traffic_direction=base_pb2.TrafficDirection.OUTBOUND
     )
+    if traits.exact_balance:
+        listener.connection_balance_config.exact_balance.SetInParent()
+    return listener
 
 
 def finish(listener: listener_pb2.Listener) -> Resource:
@@ -86,7 +89,7 @@ def _apply_inspectors(reader: Reader, listener: listener_pb2.Listener, chains: t
 
 
 def _build(reader: Reader, key: OutboundListener, traits: TcpTraits, http: HttpTraits | None) -> Resource:
-    listener = begin_listener(key.bind, key.port)
+    listener = begin_listener(key.bind, key.port, traits)
     listener.continue_on_listener_filters_timeout = True
     if key.bound:
         listener.max_connections_to_accept_per_socket_event.value = ACCEPTED_AT_ONCE

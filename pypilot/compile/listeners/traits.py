@@ -25,8 +25,10 @@ class TcpTraits(NamedTuple):
     ipv6: bool = False
     idle: Duration | None = None
     """IDLE_TIMEOUT of the node (NODE-016)."""
-    dns_capture: bool = False
-    """The agent beside the proxy answers its DNS queries."""
+    dns_resolver: tuple[str, int] | None = None
+    """Where an agent answers the proxy's DNS queries."""
+    exact_balance: bool = False
+    """Of outbound and gateway listeners (NODE-027)."""
 
     @property
     def wildcard(self) -> str:
@@ -42,6 +44,8 @@ class HttpTraits(NamedTuple):
     settings: ProxySettings = ProxySettings()
     http10: bool = False
     """HTTP/1.0 is accepted (NODE-017)."""
+    inbound_exact_balance: bool = False
+    """NODE-027."""
 
 
 def _idle(text: str) -> Duration | None:
@@ -54,10 +58,14 @@ def _idle(text: str) -> Duration | None:
 def tcp_traits(view: ProxyView, proxy: Proxy) -> TcpTraits:
     """The traits of a proxy for chains of bytes."""
     ipv4 = view.ipv4 or not view.ipv6
-    return TcpTraits(view.istio_build, ipv4, view.ipv6, _idle(proxy.idle_timeout), proxy.dns_capture)
+    return TcpTraits(
+        view.istio_build, ipv4, view.ipv6, _idle(proxy.idle_timeout), proxy.dns_resolver, proxy.outbound_exact_balance
+    )
 
 
 def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
     """The traits of a proxy for connection managers."""
     settings = reader.call(proxy_settings, proxy.proxy_config)
-    return HttpTraits(tcp_traits(view, proxy), tracing_identity(proxy), settings, proxy.http10)
+    return HttpTraits(
+        tcp_traits(view, proxy), tracing_identity(proxy), settings, proxy.http10, proxy.inbound_exact_balance
+    )
