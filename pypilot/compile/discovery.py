@@ -31,7 +31,7 @@ def discovery_of(service: MeshService, is_router: bool, balancer: LoadBalancerSe
     if balancer is not None and balancer.simple == "PASSTHROUGH":
         return Discovery.ORIGINAL_DST
     if service.resolution is Resolution.DNS:
-        return Discovery.STRICT_DNS
+        return Discovery.LOGICAL_DNS if service.races_addresses else Discovery.STRICT_DNS
     if service.resolution is Resolution.DNS_ROUND_ROBIN:
         return Discovery.LOGICAL_DNS
     # A gateway's callers did not mean one of the endpoints, so a gateway needs the list.

@@ -9,6 +9,7 @@ from pypilot.kinds.base import Finding, Kind, LabelSelector, Object, PortNumber,
 from pypilot.kinds.names import export_defects, is_dns_name, is_label, is_network, is_wildcard_name, selector_defects
 from pypilot.kinds.workload_entry import UNIX, WorkloadEntrySpec, endpoint_defects
 
+CONNECT_STRATEGY = "istio.io/connect-strategy"
 AUTO_ALLOCATE = "networking.istio.io/enable-autoallocate-ip"
 _TELLS_HOSTS_APART = frozenset({"HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB", "GRPCWEB", "HTTPS", "TLS"})
 _PROTOCOLS = _TELLS_HOSTS_APART | {"TCP", "UDP", "MONGO", "REDIS", "MYSQL", "HBONE"}
@@ -84,6 +85,12 @@ class ServiceEntry(Object, frozen=True, kw_only=True):
         """True if its hosts are to get addresses of their own (SE-016)."""
         opted_out = self.metadata.labels.get(AUTO_ALLOCATE, "").lower() == "false"
         return self.spec.resolution != "NONE" and not self.spec.addresses and not opted_out
+
+    @property
+    def races_addresses(self) -> bool:
+        """True if connections race to all addresses of a name (KSVC-020); only one name can be resolved so."""
+        asked = self.metadata.annotations.get(CONNECT_STRATEGY, "").upper() == "RACE_FIRST_TCP_CONNECT"
+        return asked and len(self.spec.endpoints) <= 1 and self.wanted is None
 
     @property
     def wanted(self) -> dict[str, str] | None:
@@ -179,6 +186,9 @@ def validate(entry: ServiceEntry) -> Iterable[Finding]:
     yield from _address_defects(spec)
     yield from _port_defects(spec)
     yield from _endpoint_defects(spec)
+    if entry.metadata.annotations.get(CONNECT_STRATEGY) and not entry.races_addresses:
+        message = "has no effect: want RACE_FIRST_TCP_CONNECT, at most one endpoint, and no workloadSelector"
+        yield Finding(f"metadata.annotations.{CONNECT_STRATEGY}", message, severity="warning", code="no-effect")
     yield from export_defects("spec.exportTo", entry.namespace, spec.export_to)
 
 

@@ -131,6 +131,8 @@ class MeshService:
     traffic_distribution: str = ""
     publish_not_ready: bool = False
     external_addresses: tuple[str, ...] = ()
+    races_addresses: bool = False
+    """Of all addresses that a name has, those of both families, the first that answers is taken (KSVC-020)."""
 
     @property
     def key(self) -> ServiceKey:

@@ -126,6 +126,7 @@ def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
             selector=tuple(sorted((entry.wanted or {}).items())),
             subject_alt_names=spec.subject_alt_names,
             traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, ""),
+            races_addresses=entry.races_addresses,
         )
         for host in dict.fromkeys(spec.hosts)
     )

@@ -50,7 +50,7 @@ def apply_dns(
         return False
     cluster.load_assignment.cluster_name = cluster.name
     cluster.load_assignment.endpoints.extend(localities)
-    cluster.dns_lookup_family = lookup_family(traits)
+    cluster.dns_lookup_family = cluster_pb2.Cluster.ALL if service.races_addresses else lookup_family(traits)
     cluster.typed_dns_resolver_config.CopyFrom(_resolver())
     cluster.dns_jitter.FromTimedelta(_JITTER)
     cluster.dns_refresh_rate.CopyFrom(duration(reader.mesh().dns_refresh_rate))
