@@ -23,6 +23,7 @@ def constants_of(settings: Settings) -> Constants:
         cluster_id=settings.cluster_id,
         root_namespace=settings.root_namespace,
         revision=settings.revision,
+        allocates=not settings.kubernetes,
         ambient=settings.ambient,
     )
 

@@ -16,6 +16,7 @@ from pypilot.kinds.mesh_networks import parse_mesh_networks
 from pypilot.kinds.service import Service
 from pypilot.kinds.service_entry import ServiceEntry
 from pypilot.wire.node import Locality
+from pypilot.world.allocation import placed
 from pypilot.world.bindings import bound_gateways, rebuild_bindings
 from pypilot.world.converted import all_of, may_convert, rebuild_converted
 from pypilot.world.delta import Delta, Problem
@@ -212,8 +213,18 @@ class _Step:
             self.draft.put("gateways", "", tuple(ordered))
         rebuild_bindings(self.draft, self.touched.gateway_names)
 
+    def _place_hosts(self) -> None:
+        """Addresses for hosts that have none, where nobody writes them into the entries' status (SE-016)."""
+        found = placed(self.draft.objects_of("ServiceEntry"))
+        known = (ref for ref in self.draft.tables.get("placed", {}) if isinstance(ref, Ref))
+        for ref in {*found, *known}:
+            if self.draft.put("placed", ref, found.get(ref)):
+                self.touched.services.update(entry_keys(self.draft.object(*ref)))
+
     def _rebuild_services(self) -> None:
         touched = self.touched
+        if self.constants.allocates and touched.entry_namespaces:
+            self._place_hosts()
         keys = (
             set(self.draft.tables.get("definers", {})) | touched.services if touched.all_services else touched.services
         )
@@ -246,7 +257,8 @@ class _Step:
             if isinstance(obj, Service):
                 candidates.append(convert_service(obj, self.constants.domain, self.mesh.trust_domain))
             elif isinstance(obj, ServiceEntry):
-                candidates.extend(s for s in convert_service_entry(obj) if s.hostname == key.hostname)
+                given = self.draft.get("placed", ref) if self.constants.allocates else None
+                candidates.extend(s for s in convert_service_entry(obj, given) if s.hostname == key.hostname)
         return merge_definitions(candidates)
 
     def _rebuild_selecting(self, namespace: str) -> None:

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 from pypilot.kinds.names import is_address
 from pypilot.kinds.service import Service
-from pypilot.kinds.service_entry import ServiceEntry
+from pypilot.kinds.service_entry import ServiceEntry, ServiceEntryAddress
 from pypilot.world.model import MeshPort, MeshService, Resolution
 from pypilot.world.protocols import parse_protocol, service_port_protocol
 
@@ -92,19 +92,21 @@ def _entry_addresses(entry: ServiceEntry) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _auto_addresses(entry: ServiceEntry, host: str) -> tuple[str, ...]:
-    """Allocated addresses of a host: of each family the last one that the status names (SE-016)."""
+def _auto_addresses(entry: ServiceEntry, host: str, given: Iterable[ServiceEntryAddress]) -> tuple[str, ...]:
+    """Allocated addresses of a host: of each family the last one that is named (SE-016)."""
     if not entry.allocates:
         return ()
     found: dict[int, str] = {}
-    for address in entry.status.addresses:
+    for address in given:
         if address.host == host and is_address(address.value):
             found[ip_address(address.value).version] = address.value
     return tuple(found[version] for version in sorted(found))
 
 
-def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
-    """A ServiceEntry: one service per host (SE-001…005)."""
+def convert_service_entry(
+    entry: ServiceEntry, given: tuple[ServiceEntryAddress, ...] | None = None
+) -> tuple[MeshService, ...]:
+    """A ServiceEntry: one service per host (SE-001…005). `given`: addresses in place of those of its status."""
     meta, spec = entry.metadata, entry.spec
     addresses = _entry_addresses(entry)
     ports = tuple(MeshPort(p.number, p.name, parse_protocol(p.protocol), p.target_port or 0) for p in spec.ports)
@@ -118,7 +120,7 @@ def convert_service_entry(entry: ServiceEntry) -> tuple[MeshService, ...]:
             source=entry.ref,
             created=meta.creation_timestamp,
             addresses=addresses,
-            auto_addresses=_auto_addresses(entry, host),
+            auto_addresses=_auto_addresses(entry, host, entry.status.addresses if given is None else given),
             mesh_external=spec.location == "MESH_EXTERNAL",
             kubernetes=False,
             export_to=frozenset(spec.export_to) if spec.export_to else None,

@@ -50,6 +50,7 @@ Table = Literal[
     "selecting_entries",
     "workloads",
     "default_network",
+    "placed",
     "service_gateways",
     "node_ports",
 ]
@@ -68,6 +69,8 @@ class Constants:
     """Where the mesh ConfigMap is read; MeshConfig may name another root for policies."""
     revision: str = DEFAULT_REVISION
     """Objects of Istio's that are labelled with another revision belong to another control plane."""
+    allocates: bool = False
+    """ServiceEntries without addresses get some here: no API server holds their status (SE-016)."""
     ambient: bool = True
     """Proxies of Istio's build learn to reach ambient workloads over HBONE (istiod's PILOT_ENABLE_AMBIENT)."""
 
