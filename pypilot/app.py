@@ -154,6 +154,8 @@ class Application:
     def _changed(self, source: str, delta: Delta) -> None:
         self.metrics.updated("config")
         self._follow_namespaces(delta)
+        if self._services is not None:
+            self._services.objects_changed(delta.upserts, delta.removals)
         if self._is_ready:
             self._log.info(
                 "configuration changed", source=source, updated=len(delta.upserts), removed=len(delta.removals)

@@ -1,8 +1,8 @@
 """What a control plane does in a cluster beside reading it: prove who it is, ask who others are, write what is its own.
 
 Wiring only: authentication of proxies, the serving root and certificate, leader election and what the leader keeps
-right (root Secret, root ConfigMaps, statuses of Ingresses, webhook), and the webhook itself. Made of settings and a
-connection.
+right (root Secret, root ConfigMaps, statuses of Ingresses and ServiceEntries, webhook), and the webhook itself. Made of
+settings and a connection.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from pypilot.compile.credential_names import is_public
+from pypilot.kinds.base import Object, Ref
 from pypilot.kube.access_review import AccessStatistics, SecretAccessReviews
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.ingress_status import IngressStatusWriter, StatusStatistics, Wrong
@@ -27,6 +28,7 @@ from pypilot.security.published import CONFIG_MAP, PublishingStatistics, RootPub
 from pypilot.security.root import OWN, PLUGGED, RootKeeper
 from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.settings import Settings
+from pypilot.upkeep.addresses import AddressStatistics, AddressWriter, address_rules
 from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
 from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
@@ -65,8 +67,8 @@ def publishing_rules() -> list[dict[str, list[str]]]:
 
 
 def status_rules() -> list[dict[str, list[str]]]:
-    """What it needs in every namespace that is read, to say where Ingresses can be reached."""
-    return [_rule("networking.k8s.io", "ingresses/status", ("patch",))]
+    """What it needs in every namespace that is read: to say where Ingresses and hosts of ServiceEntries are reached."""
+    return [_rule("networking.k8s.io", "ingresses/status", ("patch",)), *address_rules()]
 
 
 def review_rules() -> list[dict[str, list[str]]]:
@@ -110,6 +112,7 @@ class ClusterStatistics:
     certificate_until: datetime | None
     tokens: ReviewStatistics
     publishing: PublishingStatistics
+    addresses: AddressStatistics
     webhook: str
     certificates: IssuingStatistics
     ingresses: StatusStatistics
@@ -135,6 +138,7 @@ class ClusterServices:
         scope = tuple(dict.fromkeys((*settings.namespaces, namespace))) if settings.namespaces else ()
         self._publisher = RootPublisher(connection, self._bundle, scope)
         self._statuses = IngressStatusWriter(connection, wrong_statuses)
+        self._addresses = AddressWriter(connection)
         name = configuration_name(namespace, revision)
         self._registration: Registration | None = None  # what has no namespace is not ours where only namespaces are
         if not settings.namespaces:
@@ -214,6 +218,10 @@ class ClusterServices:
         """Other statuses may be wrong now."""
         self._statuses.changed()
 
+    def objects_changed(self, upserts: Iterable[Object], removals: Iterable[Ref]) -> None:
+        """Objects that came, changed or went."""
+        self._addresses.changed(upserts, removals)
+
     def statistics(self) -> ClusterStatistics:
         """How all this is."""
         root = self._keeper.root
@@ -226,6 +234,7 @@ class ClusterServices:
             certificate_until=self._serving.not_after,
             tokens=self._reviews.statistics(),
             publishing=self._publisher.statistics(),
+            addresses=self._addresses.statistics(),
             webhook=self._registration.state if self._registration else "not registered",
             certificates=self._issuer.statistics,
             ingresses=self._statuses.statistics(),
@@ -254,5 +263,6 @@ class ClusterServices:
             tasks.create_task(self._keeper.keep_made())
             tasks.create_task(self._publisher.run())
             tasks.create_task(self._statuses.run())
+            tasks.create_task(self._addresses.run())
             if self._registration is not None:
                 tasks.create_task(self._registration.run())

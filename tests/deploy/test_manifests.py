@@ -157,4 +157,5 @@ def test_no_role_is_wider_than_its_purpose() -> None:
         ("coordination.k8s.io", "leases", "create"),
         ("networking.istio.io", "gateways", "create"),
         ("networking.k8s.io", "ingresses/status", "patch"),
+        ("networking.istio.io", "serviceentries/status", "update"),
     }
