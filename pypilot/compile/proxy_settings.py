@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from pypilot.compile.connection_settings import ConnectionSettings, connection_settings
+from pypilot.world.proxy_configs import merged
 from pypilot.world.reader import Reader
 
 DEFAULT_SAMPLING = 1.0
@@ -83,15 +84,6 @@ class ProxySettings(NamedTuple):
 
 
 _Config = Mapping[str, Any]
-
-
-def _merged(base: _Config, over: _Config) -> _Config:
-    """Objects are merged field by field, everything else is replaced."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        out[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return out
 
 
 def _at(config: Any, *path: str) -> Any:
@@ -186,7 +178,7 @@ def _topology(config: _Config) -> TopologySettings:
 def _config(reader: Reader, proxy_config: str) -> _Config:
     default: _Config = msgspec.to_builtins(reader.mesh().default_config, enc_hook=str)
     own = json.loads(proxy_config)
-    return _merged(default, own) if isinstance(own, Mapping) else default
+    return merged(default, own) if isinstance(own, Mapping) else default
 
 
 def proxy_settings(reader: Reader, proxy_config: str) -> ProxySettings:
