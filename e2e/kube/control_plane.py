@@ -9,7 +9,14 @@ from aiohttp import web
 
 from e2e.kube.client import Client
 from e2e.kube.cluster import Cluster
-from pypilot.cluster import ClusterServices, cluster_rules, publishing_rules, review_rules, role_rules
+from pypilot.cluster import (
+    ClusterServices,
+    cluster_rules,
+    publishing_rules,
+    review_rules,
+    role_rules,
+    status_rules,
+)
 from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.kube.lease import LeaseTiming
 from pypilot.security.impersonation import Pods
@@ -49,7 +56,7 @@ def permissions(space: str) -> list[dict[str, Any]]:
             "apiVersion": f"{api}/v1",
             "kind": "ClusterRole",
             "metadata": wide,
-            "rules": [*cluster_rules(space), *publishing_rules(), *review_rules()],
+            "rules": [*cluster_rules(space), *publishing_rules(), *review_rules(), *status_rules()],
         },
         {
             "apiVersion": f"{api}/v1",
