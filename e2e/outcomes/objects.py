@@ -15,10 +15,10 @@ GATEWAY = f"{NAMESPACE}/gateway"
 SELECTOR = {"istio": "outcomes"}
 
 
-def made(kind: str, name: str, spec: Json) -> Json:
-    """An object of Istio's networking API."""
+def made(kind: str, name: str, spec: Json, group: str = "networking") -> Json:
+    """An object of Istio's API."""
     metadata = {"name": name.replace("*", "any"), "namespace": NAMESPACE}
-    return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": f"{group}.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def endpoint(place: Place, port: str = "http", **more: Any) -> Json:

@@ -127,9 +127,16 @@ async def test_a_route_timeout_is_504_ut(stage: Stage, web: Caller, app: Start, 
     assert slow.requests == 1
 
 
-async def test_without_a_timeout_envoy_waits(stage: Stage, web: Caller, app: Start, host: str) -> None:
-    await stage.apply(service_entry(host, await app(delay=0.5)), virtual_service(host))
+@pytest.mark.parametrize(("limit", "told"), [(None, None), ("5s", "5000"), ("0s", None)])
+async def test_without_a_timeout_there_is_none(
+    stage: Stage, web: Caller, app: Start, limit: str | None, told: str | None
+) -> None:
+    """Envoy tells servers how long it waits, if not forever."""
+    host = "timeouts.example"
+    route = {"route": [to(host)]} | ({"timeout": limit} if limit else {})
+    await stage.apply(service_entry(host, server := await app()), virtual_service(host, route))
     assert (await web.ask(host)).brief == "200 -"
+    assert server.seen[0]["headers"].get("x-envoy-expected-rq-timeout-ms") == told
 
 
 async def test_a_client_that_leaves_is_logged_dc(stage: Stage, web: Caller, app: Start, host: str) -> None:
