@@ -17,8 +17,17 @@ import aiohttp
 import yaml
 
 from e2e.outcomes.caller import SECONDS, Caller
-from e2e.outcomes.objects import GATEWAY, NAMESPACE, SELECTOR, Json, gateway, mesh, server, service_entry
-from e2e.outcomes.objects import virtual_service as _virtual_service
+from e2e.outcomes.objects import (
+    GATEWAY,
+    NAMESPACE,
+    SELECTOR,
+    Json,
+    gateway,
+    mesh,
+    server,
+    service_entry,
+    virtual_service,
+)
 from pypilot.cli.demo.addresses import Reservation, reserve
 from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
 from pypilot.cli.demo.control_plane import ControlPlane
@@ -40,6 +49,8 @@ class Proxy:
     caller: Caller
     mark: tuple[str, int]
     """Where the mark is to be seen."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Refused updates that an earlier configuration was blamed for."""
 
     async def settle(self, number: int) -> None:
         """Wait until a configuration holds."""
@@ -48,7 +59,8 @@ class Proxy:
             self.envoy.child.check()
             assert time.monotonic() < deadline, f"{self.envoy.name}: {self.envoy.complaints()[-3:]}"
             await asyncio.sleep(_POLL_SECONDS)
-        assert await self.envoy.rejected_updates() == {}, self.envoy.complaints()
+        before, self.rejected = self.rejected, await self.envoy.rejected_updates()
+        assert self.rejected == before, self.envoy.complaints()
 
     async def _marked(self, number: int) -> bool:
         try:
@@ -91,7 +103,7 @@ class Stage:
         number = next(self._numbers)
         usual = [] if any(o["kind"] == "ConfigMap" for o in objects) else [mesh()]
         answer = {"directResponse": {"status": 200, "body": {"string": str(number)}}}
-        mark = _virtual_service(MARK, answer, gateways=(GATEWAY, "mesh"))
+        mark = virtual_service(MARK, answer, gateways=(GATEWAY, "mesh"))
         self.work.write("test.yaml", yaml.safe_dump_all([*usual, *objects, mark], sort_keys=False))
         try:
             await asyncio.gather(*(proxy.settle(number) for proxy in self.proxies))

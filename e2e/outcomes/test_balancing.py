@@ -161,7 +161,9 @@ async def test_endpoints_have_weights(stage: Stage, web: Caller, app: Start, hos
     heavy, light = endpoint(await app("heavy"), weight=4), endpoint(await app("light"), weight=1)
     policy = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
     await stage.apply(service_entry(host, heavy, light), destination_rule(host, policy), virtual_service(host))
-    assert await web.count(host, 50, at_once=1) == {"heavy": 40, "light": 10}
+    counts = await web.count(host, 50, at_once=1)
+    assert 38 <= counts["heavy"] <= 42
+    assert counts.total() == 50
 
 
 @pytest.mark.parametrize("resolution", ["DNS", "DNS_ROUND_ROBIN"])
