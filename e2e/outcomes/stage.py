@@ -8,10 +8,11 @@ routes last; so when the mark is there and nothing is warming, everything is the
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -23,6 +24,7 @@ from e2e.outcomes.objects import (
     SELECTOR,
     Json,
     gateway,
+    made,
     mesh,
     server,
     service_entry,
@@ -36,6 +38,7 @@ from pypilot.cli.demo.workspace import Workspace, workspace
 
 MARK = "mark.example"
 MARK_ADDRESS = ("198.51.100.1", 80)
+MUTUAL = {"istio": "mutual"}
 LOCALITY = {"region": "near", "zone": "a"}
 ROUTER = NodeIdentity("router", "127.0.0.2", "gateway", NAMESPACE, SELECTOR)
 _POLL_SECONDS = 0.01
@@ -103,7 +106,7 @@ class Stage:
         number = next(self._numbers)
         usual = [] if any(o["kind"] == "ConfigMap" for o in objects) else [mesh()]
         answer = {"directResponse": {"status": 200, "body": {"string": str(number)}}}
-        mark = virtual_service(MARK, answer, gateways=(GATEWAY, "mesh"))
+        mark = virtual_service(MARK, answer, gateways=(GATEWAY, f"{NAMESPACE}/mutual", "mesh"))
         self.work.write("test.yaml", yaml.safe_dump_all([*usual, *objects, mark], sort_keys=False))
         try:
             await asyncio.gather(*(proxy.settle(number) for proxy in self.proxies))
@@ -112,15 +115,30 @@ class Stage:
             raise
         assert [str(p) for p in await self.control_plane.problems() if p.severity == "error"] == []
 
-    async def add_gateway(self) -> Proxy:
-        """The gateway, on loopback."""
-        bootstrap = ads_bootstrap(ROUTER, self.control_plane.grpc)
+    async def add_gateway(
+        self,
+        node: NodeIdentity = ROUTER,
+        name: str = "http",
+        *,
+        clusters: Sequence[Json] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Proxy:
+        """A gateway, on loopback.
+
+        Args:
+            node: Who it is.
+            name: Of the port where it takes plain HTTP.
+            clusters: Of its bootstrap, beside the control plane's.
+            metadata: Of its node, beside the usual.
+        """
+        bootstrap = ads_bootstrap(node, self.control_plane.grpc)
         bootstrap["node"]["locality"] = LOCALITY
-        envoy = await self.stack.enter_async_context(
-            Envoy.start(bootstrap, self.work.directory("gateway"), name="gateway")
-        )
+        bootstrap["node"]["metadata"] |= metadata or {}
+        bootstrap["static_resources"]["clusters"].extend(clusters)
+        started = Envoy.start(bootstrap, self.work.directory(node.name), name=node.name)
+        envoy = await self.stack.enter_async_context(started)
         await envoy.wait_live(SECONDS)
-        address = ("127.0.0.1", self.port("http"))
+        address = ("127.0.0.1", self.port(name))
         caller = await self.stack.enter_async_context(Caller.of(envoy.access_log, address))
         self.proxies.append(proxy := Proxy(envoy, caller, address))
         return proxy
@@ -134,7 +152,11 @@ async def set_stage(directory: Path, *further: Json) -> AsyncIterator[Stage]:
         control_plane = ControlPlane.start(work.config, work.directory("control-plane"))
         stage = Stage(work, await stack.enter_async_context(control_plane), stack)
         mark = service_entry(MARK, addresses=[MARK_ADDRESS[0]])
-        base = [*further, mark, gateway(server(stage.port("http"), "HTTP", "*"), name="gateway")]
+        gateways = [
+            gateway(server(stage.port("http"), "HTTP", "*"), name="gateway"),
+            made("Gateway", "mutual", {"selector": MUTUAL, "servers": [server(stage.port("mutual"), "HTTP", "*")]}),
+        ]
+        base = [*further, mark, *gateways]
         work.write("base.yaml", yaml.safe_dump_all(base, sort_keys=False))
         work.write("test.yaml", yaml.safe_dump(mesh()))
         await stage.control_plane.wait_ready(SECONDS)
