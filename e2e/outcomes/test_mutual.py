@@ -9,8 +9,7 @@ import pytest_asyncio
 
 from e2e.outcomes.caller import Caller
 from e2e.outcomes.conftest import Start
-from e2e.outcomes.objects import NAMESPACE, Json, destination_rule, endpoint, made, server, service_entry, to
-from e2e.outcomes.objects import virtual_service as virtual_service
+from e2e.outcomes.objects import NAMESPACE, Json, destination_rule, made, server, service_entry, to, virtual_service
 from e2e.outcomes.stage import MUTUAL, Proxy, Stage
 from e2e.outcomes.workload_secrets import WorkloadSecrets
 from pypilot.cli.demo.bootstrap import NodeIdentity, static_cluster
