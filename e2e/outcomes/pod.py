@@ -91,7 +91,8 @@ async def add_pod(stage: Stage) -> Pod:
     await asyncio.to_thread(apply, Capture(uids=(str(UID),), gids=(str(UID),)), False, Tools(inside.prefix))
     directory = stage.work.directory("sidecar")
     await enter(relay(directory / "xds.sock", *stage.control_plane.grpc))
-    bootstrap = ads_bootstrap(SIDECAR, directory / "xds.sock")
+    # The gateway asks incrementally, the sidecar for the state of the world.
+    bootstrap = ads_bootstrap(SIDECAR, directory / "xds.sock", protocol="GRPC")
     bootstrap["node"]["locality"] = LOCALITY
     started = Envoy.start(bootstrap, directory, name="sidecar", uid=UID, prefix=inside.prefix)
     envoy = await enter(started)
