@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from udpa.type.v1 import typed_struct_pb2
 
 from pypilot.kinds.base import Duration
+from pypilot.kinds.sidecar import UNIX
 from pypilot.wire.types import PREFIX
 
 SDS_CLUSTER = "sds-grpc"
@@ -69,6 +70,13 @@ def sds_config_source() -> config_source_pb2.ConfigSource:
 def socket_address(address: str, port: int) -> address_pb2.Address:
     """A TCP address."""
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
+def listening_address(bind: str, port: int) -> address_pb2.Address:
+    """A TCP address, or a Unix socket `unix:///path` (SC-008)."""
+    if bind.startswith(UNIX):
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=bind.removeprefix(UNIX)))
+    return socket_address(bind, port)
 
 
 def istio_metadata(values: Mapping[str, Any]) -> base_pb2.Metadata:

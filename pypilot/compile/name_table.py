@@ -11,7 +11,7 @@ from typing import NamedTuple
 from google.protobuf import message_factory
 
 from pypilot.compile.routes.seen import addresses_of
-from pypilot.compile.services import visible_services
+from pypilot.compile.services import listed_services
 from pypilot.compile.view import ProxyView, view_of
 from pypilot.wire.istio_messages import find_istio_message
 from pypilot.wire.node import Proxy
@@ -129,7 +129,7 @@ def _table(reader: Reader, view: ProxyView) -> ResourceSet:
     found: dict[str, NameEntry] = {}
     if view.is_sidecar:  # nobody asks a gateway for names
         seen_from = Viewpoint(view.cluster_id, view.network, view.ipv4, view.ipv6, view.dns_vips)
-        for key in visible_services(reader, view.namespace):
+        for key in listed_services(reader, view):
             for entry in reader.call(_entries, key, seen_from):
                 rival = found.get(entry.host)
                 found[entry.host] = _joined(rival, entry) if rival is not None else entry

@@ -12,6 +12,7 @@ _KEBAB = {
     "DestinationRule": "destination-rule",
     "Gateway": "gateway",
     "ServiceEntry": "service-entry",
+    "Sidecar": "sidecar",
     "VirtualService": "virtual-service",
 }
 

@@ -9,7 +9,7 @@ from pypilot.compile.destination_rules import Selection, destination_rule_for
 from pypilot.compile.discovery import discovery_of
 from pypilot.compile.gateways.selection import gateways_for
 from pypilot.compile.place import NOWHERE, Needs, Place, place_needs, place_of
-from pypilot.compile.services import visible_services
+from pypilot.compile.services import seen_ports, visible_services
 from pypilot.compile.view import ProxyView
 from pypilot.wire.node import Proxy
 from pypilot.world.model import Resolution, ServiceKey
@@ -22,6 +22,8 @@ class Part(NamedTuple):
     service: ServiceKey
     selection: Selection
     place: Place
+    ports: tuple[int, ...] = ()
+    """The numbers of the ports that are seen; empty for all."""
 
 
 class _Seen(NamedTuple):
@@ -29,17 +31,19 @@ class _Seen(NamedTuple):
     selection: Selection
     needs: Needs
     is_dns: bool
+    ports: tuple[int, ...]
 
 
 def _seen(reader: Reader, view: ProxyView) -> tuple[_Seen, ...]:
     found = []
-    for key in visible_services(reader, view.namespace):
+    for key in visible_services(reader, view):
         service = reader.service(key)
         if service is None or service.resolution is Resolution.ALIAS:
             continue
         selection = destination_rule_for(reader, view, service) or ()
         is_dns = discovery_of(service, view.is_router).is_dns
-        found.append(_Seen(key, selection, reader.call(place_needs, key, selection), is_dns))
+        needs = reader.call(place_needs, key, selection)
+        found.append(_Seen(key, selection, needs, is_dns, seen_ports(reader, view, key)))
     return tuple(found)
 
 
@@ -63,13 +67,16 @@ def place_in(reader: Reader, view: ProxyView, proxy: Proxy) -> Place:
 
 def endpoint_parts(reader: Reader, view: ProxyView, place: Place) -> tuple[Part, ...]:
     """The keys of the view's load assignments."""
-    return tuple(Part(s.service, s.selection, s.needs.of(place)) for s in reader.call(_seen, view) if not s.is_dns)
+    return tuple(
+        Part(s.service, s.selection, s.needs.of(place), s.ports) for s in reader.call(_seen, view) if not s.is_dns
+    )
 
 
 def cluster_parts(reader: Reader, view: ProxyView, place: Place) -> tuple[Part, ...]:
     """The keys of the view's outbound clusters. Only those with inline endpoints depend on the place."""
     return tuple(
-        Part(s.service, s.selection, s.needs.of(place) if s.is_dns else NOWHERE) for s in reader.call(_seen, view)
+        Part(s.service, s.selection, s.needs.of(place) if s.is_dns else NOWHERE, s.ports)
+        for s in reader.call(_seen, view)
     )
 
 

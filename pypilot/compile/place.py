@@ -5,6 +5,7 @@ Each service asks for the least that its policies need (`place_needs`), so proxi
 
 from typing import NamedTuple
 
+from pypilot.compile.cluster_local import is_cluster_local
 from pypilot.compile.destination_rules import Selection, effective_policy, subsets_of
 from pypilot.compile.discovery import cluster_ports
 from pypilot.compile.locality_policy import (
@@ -16,7 +17,6 @@ from pypilot.compile.locality_policy import (
     ZONE_LABEL,
     locality_policy,
 )
-from pypilot.compile.services import is_cluster_local
 from pypilot.compile.targets import entry_endpoint, pod_of, workload_labels
 from pypilot.wire.node import Labels, Locality, Proxy
 from pypilot.world.endpoints import LOCALITY_LABEL, parse_locality

@@ -4,11 +4,13 @@ A view holds only what can change an outbound resource; what is particular to on
 ports, tracing tags) stays in `wire.node.Proxy`; its place (locality, node) is cut down for each service (`place.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from pypilot.compile.scope import ALL, Scope, limits_sight, sidecar_of
 from pypilot.compile.services import visible_services
 from pypilot.compile.targets import workload_labels
+from pypilot.kinds.base import Ref
 from pypilot.kinds.virtual_service import MESH
 from pypilot.wire.node import Labels, Proxy, ProxyType
 from pypilot.world.reader import Reader
@@ -34,6 +36,23 @@ class ProxyView:
     """Auto-allocated addresses are used (SE-017)."""
     labels: Labels = ()
     """Only labels that a workloadSelector or sourceLabels names."""
+    sidecar: Ref | None = None
+    """The Sidecar that limits what is seen."""
+    listener: int = ALL
+    """Position of the egress listener through which is looked; from the outside it is all of them."""
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.namespace, self.sidecar, self.listener)
+
+    @property
+    def whole(self) -> "ProxyView":
+        """The view through all listeners."""
+        return self if self.listener == ALL else replace(self, listener=ALL)
+
+    def through(self, listener: int) -> "ProxyView":
+        """The view through one egress listener; all listeners of a view without a Sidecar are one."""
+        return replace(self, listener=listener) if self.sidecar is not None else self
 
     @property
     def is_sidecar(self) -> bool:
@@ -76,11 +95,11 @@ def tracing_identity(proxy: Proxy) -> TracingIdentity:
     )
 
 
-def _asked_labels(reader: Reader, namespace: str) -> frozenset[str]:
-    """The labels for which the workloadSelectors and sourceLabels that a namespace can see ask."""
+def _asked_labels(reader: Reader, scope: Scope) -> frozenset[str]:
+    """The labels for which the workloadSelectors and sourceLabels that a scope can see ask."""
     keys: set[str] = set()
-    owners = {key.namespace for key in visible_services(reader, namespace)}
-    for owner in sorted({namespace, reader.mesh().root_namespace, *owners}):
+    owners = {key.namespace for key in visible_services(reader, scope)}
+    for owner in sorted({scope.namespace, reader.mesh().root_namespace, *owners}):
         for rule in reader.destination_rules(owner):
             if rule.spec.workload_selector is not None:
                 keys.update(rule.spec.workload_selector.match_labels)
@@ -94,8 +113,9 @@ def _asked_labels(reader: Reader, namespace: str) -> frozenset[str]:
 
 def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
     """The class to which a proxy belongs in this world."""
-    asked = reader.call(_asked_labels, proxy.namespace)
-    labels = workload_labels(reader, proxy)  # NODE-009
+    chosen = sidecar_of(reader, proxy)
+    sidecar = chosen if limits_sight(reader, chosen) else None
+    asked = reader.call(_asked_labels, Scope(proxy.namespace, sidecar))
     return ProxyView(
         type=proxy.type,
         namespace=proxy.namespace,
@@ -108,7 +128,8 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         ipv4=any(":" not in ip for ip in proxy.ips),
         ipv6=any(":" in ip for ip in proxy.ips),
         dns_vips=proxy.dns_capture and proxy.dns_auto_allocate,
-        labels=tuple((k, v) for k, v in labels if k in asked),
+        labels=tuple((k, v) for k, v in workload_labels(reader, proxy) if k in asked),
+        sidecar=sidecar,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from pypilot.kinds.base import Finding, Object, Ref
 from pypilot.kinds.config_map import ConfigMap
-from pypilot.kinds.destination_rule import DestinationRule
 from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_config_parse import parse_mesh_config
@@ -23,9 +22,10 @@ from pypilot.world.delta import Delta, Problem
 from pypilot.world.draft import Draft
 from pypilot.world.membership import Membership, entry_keys
 from pypilot.world.model import MeshService, ServiceKey
+from pypilot.world.service_lists import rebuild_lists, standing
 from pypilot.world.services import convert_service, convert_service_entry, merge_definitions, service_hostname
 from pypilot.world.touched import Touched
-from pypilot.world.world import World
+from pypilot.world.world import Table, World
 
 _DEFAULT_MESH = MeshConfig()
 _NOWHERE = Locality()
@@ -107,9 +107,9 @@ class _Step:
                 self.touched.entry_namespaces.add(ref.namespace)
             case "WorkloadEntry":
                 self.members.store_workload(key, old, obj)
-            case "DestinationRule":
-                self.draft.put("destination_rule", ref, obj)
-                self.touched.rules.add(ref.namespace)
+            case "DestinationRule" | "Sidecar":
+                self.draft.put("sidecar" if ref.kind == "Sidecar" else "destination_rule", ref, obj)
+                self.touched.rules.add((ref.kind, ref.namespace))
             case "VirtualService":
                 self.draft.put("virtual_service", ref, obj)
                 self.touched.gateway_names.update(bound_gateways(old), bound_gateways(obj))
@@ -194,8 +194,8 @@ class _Step:
         self._rebuild_services()
         self.members.rebuild_network_gateways()
         self.members.rebuild_endpoints(self.mesh.trust_domain)
-        for namespace in self.touched.rules:
-            self._rebuild_rules(namespace)
+        for kind, namespace in self.touched.rules:
+            self._rebuild_rules(kind, namespace)
         for namespace in self.touched.filters:
             self._rebuild_filters(namespace)
         if self.touched.filters:
@@ -240,7 +240,7 @@ class _Step:
             for service in (old, new):
                 if service is not None and service.kubernetes:
                     selecting.add(service.namespace)
-            if old is None or new is None or (old.export_to, old.age_key) != (new.export_to, new.age_key):
+            if standing(old) != standing(new):
                 reorder = True
                 hosts = set(self.draft.get("hosts", key.hostname) or ())
                 hosts = hosts | {key} if new is not None else hosts - {key}
@@ -248,7 +248,7 @@ class _Step:
         for namespace in selecting:
             self._rebuild_selecting(namespace)
         if reorder:
-            self._rebuild_visibility()
+            rebuild_lists(self.draft, self.mesh.default_service_export_to)
 
     def _build_service(self, key: ServiceKey) -> MeshService | None:
         candidates: list[MeshService] = []
@@ -271,29 +271,10 @@ class _Step:
         ]
         self.draft.put("selecting_services", namespace, tuple(sorted(found, key=lambda s: s.age_key)))
 
-    def _rebuild_visibility(self) -> None:
-        public: list[MeshService] = []
-        private: dict[str, list[MeshService]] = {}
-        default = frozenset(self.mesh.default_service_export_to)
-        for service in self.draft.tables.get("services", {}).values():
-            exported = service.export_to if service.export_to is not None else default
-            if "*" in exported:
-                public.append(service)
-                continue
-            for namespace in exported - {"~"}:
-                private.setdefault(service.namespace if namespace == "." else namespace, []).append(service)
-        self.draft.put("public_services", "", tuple(s.key for s in sorted(public, key=lambda s: s.age_key)))
-        gone = set(self.draft.tables.get("private_services", {})) - set(private)
-        for namespace in gone:
-            self.draft.put("private_services", namespace, None)
-        for namespace, services in private.items():
-            keys = dict.fromkeys(s.key for s in sorted(services, key=lambda s: s.age_key))
-            self.draft.put("private_services", namespace, tuple(keys))
-
-    def _rebuild_rules(self, namespace: str) -> None:
-        rules = [r for r in self.draft.objects_of("DestinationRule") if r.namespace == namespace]
-        ordered: list[DestinationRule] = sorted(rules, key=lambda r: r.age_key)
-        self.draft.put("destination_rules", namespace, tuple(ordered))
+    def _rebuild_rules(self, kind: str, namespace: str) -> None:
+        rules = [r for r in self.draft.objects_of(kind) if r.namespace == namespace]
+        table: Table = "sidecars" if kind == "Sidecar" else "destination_rules"
+        self.draft.put(table, namespace, tuple(sorted(rules, key=lambda r: r.age_key)))
 
     def _rebuild_filters(self, namespace: str) -> None:
         found: list[EnvoyFilter] = [f for f in self.draft.objects_of("EnvoyFilter") if f.namespace == namespace]

@@ -66,6 +66,11 @@ _HTTP = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.HTTP_PROXY, Protocol.
 _TCP = frozenset({Protocol.TCP, Protocol.HTTPS, Protocol.TLS, Protocol.MONGO, Protocol.REDIS, Protocol.MYSQL})
 
 
+def protocol_of(word: str) -> Protocol:
+    """The protocol of a word in capitals; UNSUPPORTED for others."""
+    return next((protocol for protocol in Protocol if protocol.value == word), Protocol.UNSUPPORTED)
+
+
 class Resolution(Enum):
     """How the endpoints of a service are found."""
 

@@ -21,6 +21,7 @@ from pypilot.kinds.peer_authentication import PeerAuthentication
 from pypilot.kinds.pod import Pod
 from pypilot.kinds.request_authentication import RequestAuthentication
 from pypilot.kinds.secret import Secret
+from pypilot.kinds.sidecar import Sidecar
 from pypilot.kinds.virtual_service import VirtualService
 from pypilot.kinds.workload_entry import WorkloadEntry
 from pypilot.wire.node import Locality
@@ -84,13 +85,17 @@ class Reader:
         """All definitions of a hostname, over all namespaces, in key order."""
         return cast("tuple[ServiceKey, ...]", self._read("hosts", hostname)) or ()
 
-    def public_services(self) -> tuple[ServiceKey, ...]:
-        """Services that every namespace may see, oldest first."""
-        return cast("tuple[ServiceKey, ...]", self._read("public_services", "")) or ()
+    def public_services(self, owner: str = "") -> tuple[ServiceKey, ...]:
+        """Services that every namespace may see, oldest first; if an owner is given, those of that namespace."""
+        return cast("tuple[ServiceKey, ...]", self._read("public_services", owner)) or ()
 
     def private_services(self, namespace: str) -> tuple[ServiceKey, ...]:
         """Services that are visible in this namespace though not everywhere, oldest first."""
         return cast("tuple[ServiceKey, ...]", self._read("private_services", namespace)) or ()
+
+    def alias_services(self) -> tuple[ServiceKey, ...]:
+        """All ExternalName Services, oldest first."""
+        return cast("tuple[ServiceKey, ...]", self._read("alias_services", "")) or ()
 
     def selecting_services(self, namespace: str) -> tuple[MeshService, ...]:
         """Kubernetes services of a namespace that select pods, oldest first."""
@@ -116,6 +121,13 @@ class Reader:
 
     def destination_rule(self, ref: Ref) -> DestinationRule | None:
         return cast("DestinationRule | None", self._read("destination_rule", ref))
+
+    def sidecars(self, namespace: str) -> tuple[Sidecar, ...]:
+        """The Sidecars of a namespace, oldest first."""
+        return cast("tuple[Sidecar, ...]", self._read("sidecars", namespace)) or ()
+
+    def sidecar(self, ref: Ref) -> Sidecar | None:
+        return cast("Sidecar | None", self._read("sidecar", ref))
 
     def virtual_services(self, gateway: str) -> tuple[VirtualService, ...]:
         """VirtualServices bound to `mesh` or to a gateway `namespace/name`, oldest first, whoever may see them."""

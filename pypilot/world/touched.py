@@ -11,7 +11,8 @@ class Touched:
 
     services: set[ServiceKey] = field(default_factory=set)
     endpoints: set[ServiceKey] = field(default_factory=set)
-    rules: set[str] = field(default_factory=set)
+    rules: set[tuple[str, str]] = field(default_factory=set)
+    """Kind and namespace of what is listed by namespace, oldest first."""
     gateway_names: set[str] = field(default_factory=set)
     filters: set[str] = field(default_factory=set)
     """Namespaces whose EnvoyFilters changed."""

@@ -158,13 +158,15 @@ def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, resolver_at: tuple[s
     return draft
 
 
-def builtin_clusters(reader: Reader, traits: Traits, resolver_at: tuple[str, int] | None, tunnels: bool) -> Chunk:
+def builtin_clusters(
+    reader: Reader, traits: Traits, resolver_at: tuple[str, int] | None, tunnels: bool, any_host: bool
+) -> Chunk:
     """The built-in clusters of one kind of proxy."""
     mesh = reader.mesh()
     drafts = [black_hole(mesh)]
     if traits.type == "sidecar":
         drafts += [passthrough(mesh, traits), inbound_passthrough(mesh, traits)]
-        if mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS":
+        if any_host:
             drafts.append(allow_any_dynamic_dns(mesh, traits, resolver_at))
     if traits.hbone:
         drafts.append(connect_originate(mesh))

@@ -7,6 +7,7 @@ from pypilot.compile.clusters.builtin import builtin_clusters
 from pypilot.compile.clusters.inbound import inbound_clusters, inbound_parts
 from pypilot.compile.clusters.outbound import service_clusters, sni_clusters
 from pypilot.compile.clusters.traits import Traits, traits_of
+from pypilot.compile.outbound_policy import outbound_policy
 from pypilot.compile.parts import Part, cluster_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Place
 from pypilot.compile.view import ProxyView, takes_tunnels, view_of
@@ -21,7 +22,7 @@ def _outbound(reader: Reader, compile_part: _Compile, parts: tuple[Part, ...], t
     return Chunk(
         resource
         for part in parts
-        for resource in reader.call(compile_part, part.service, part.selection, traits, part.place)
+        for resource in reader.call(compile_part, part.service, part.selection, traits, part.place, part.ports)
     )
 
 
@@ -41,6 +42,8 @@ def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
     view = reader.call(view_of, proxy)
     traits = traits_of(view)
     outbound = reader.call(_seen_from, view, place_in(reader, view, proxy), forwards_by_sni(reader, proxy))
-    builtin = reader.call(builtin_clusters, traits, proxy.dns_resolver, takes_tunnels(reader, view, proxy))
+    any_host = outbound_policy(reader, view).resolves_any_host
+    tunnels = takes_tunnels(reader, view, proxy)
+    builtin = reader.call(builtin_clusters, traits, proxy.dns_resolver, tunnels, any_host)
     inbound = reader.call(inbound_clusters, inbound_parts(reader, proxy), traits)
     return reader.call(_together, (*outbound, builtin, inbound))

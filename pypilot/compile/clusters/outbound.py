@@ -35,6 +35,7 @@ from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.messages import ads_config_source
 from pypilot.compile.naming import outbound_cluster, sni
 from pypilot.compile.place import Place
+from pypilot.compile.services import cut_service
 from pypilot.wire.resource import Resource
 from pypilot.world.model import MeshPort, MeshService, Resolution, ServiceKey
 from pypilot.world.reader import Reader
@@ -167,18 +168,18 @@ def _all_clusters(builder: _Builder) -> tuple[Resource, ...]:
 
 
 def service_clusters(
-    reader: Reader, key: ServiceKey, selection: Selection, traits: Traits, place: Place
+    reader: Reader, key: ServiceKey, selection: Selection, traits: Traits, place: Place, ports: tuple[int, ...] = ()
 ) -> tuple[Resource, ...]:
-    """All outbound clusters of a service as shaped by the selected DestinationRules."""
-    service = reader.service(key)
+    """All outbound clusters of a service, or of these ports of it, as shaped by the selected DestinationRules."""
+    service = cut_service(reader, key, ports)
     return _all_clusters(_Builder(reader, service, selection, traits, place, by_sni=False)) if service else ()
 
 
 def sni_clusters(
-    reader: Reader, key: ServiceKey, selection: Selection, traits: Traits, place: Place
+    reader: Reader, key: ServiceKey, selection: Selection, traits: Traits, place: Place, ports: tuple[int, ...] = ()
 ) -> tuple[Resource, ...]:
     """The same under their SNI names, for a gateway that forwards mutual TLS untouched: no TLS of its own (DR-021)."""
-    service = reader.service(key)
+    service = cut_service(reader, key, ports)
     if service is None or service.mesh_external:
         return ()
     return _all_clusters(_Builder(reader, service, selection, traits, place, by_sni=True))

@@ -21,6 +21,7 @@ from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.naming import outbound_cluster, sni
 from pypilot.compile.place import Place, carries
 from pypilot.compile.policies.selection import refuses_mutual_tls
+from pypilot.compile.services import Imported, cut_service
 from pypilot.kinds.names import is_address
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import ENDPOINT
@@ -148,9 +149,9 @@ def localities_of(
 
 
 def _assignments(
-    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place, by_sni: bool
+    reader: Reader, seen: Imported, selection: Selection, is_router: bool, hbone: bool, place: Place, by_sni: bool
 ) -> tuple[Resource, ...]:
-    service = reader.service(key)
+    service = cut_service(reader, seen.key, seen.ports)
     if service is None or (by_sni and service.mesh_external):
         return ()
     made = []
@@ -171,14 +172,26 @@ def _assignments(
 
 
 def service_assignments(
-    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place
+    reader: Reader,
+    key: ServiceKey,
+    selection: Selection,
+    is_router: bool,
+    hbone: bool,
+    place: Place,
+    ports: tuple[int, ...] = (),
 ) -> tuple[Resource, ...]:
-    """The load assignments of a service's EDS clusters, empty ones too (EDS-006)."""
-    return _assignments(reader, key, selection, is_router, hbone, place, by_sni=False)
+    """The load assignments of a service's EDS clusters, or of those of these ports; empty ones too (EDS-006)."""
+    return _assignments(reader, Imported(key, ports), selection, is_router, hbone, place, by_sni=False)
 
 
 def sni_assignments(
-    reader: Reader, key: ServiceKey, selection: Selection, is_router: bool, hbone: bool, place: Place
+    reader: Reader,
+    key: ServiceKey,
+    selection: Selection,
+    is_router: bool,
+    hbone: bool,
+    place: Place,
+    ports: tuple[int, ...] = (),
 ) -> tuple[Resource, ...]:
     """Those of a gateway that forwards mutual TLS untouched: only endpoints that speak it (DR-021)."""
-    return _assignments(reader, key, selection, is_router, hbone, place, by_sni=True)
+    return _assignments(reader, Imported(key, ports), selection, is_router, hbone, place, by_sni=True)

@@ -22,7 +22,9 @@ def _assignments(
         made = (
             resource
             for part in parts
-            for resource in reader.call(compile_part, part.service, part.selection, is_router, hbone, part.place)
+            for resource in reader.call(
+                compile_part, part.service, part.selection, is_router, hbone, part.place, part.ports
+            )
         )
         chunks.append(Chunk(made))
     return ResourceSet(tuple(chunks))

@@ -22,7 +22,7 @@ from pypilot.compile.envoy_filters.values import patches_named
 from pypilot.compile.gateways.merge import merged_servers
 from pypilot.compile.listeners import compile_listeners
 from pypilot.compile.naming import inbound_cluster
-from pypilot.compile.routes import compile_routes
+from pypilot.compile.routes.compose import compile_routes
 from pypilot.wire import types
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import EMPTY, Chunk, Resource, ResourceSet

@@ -32,7 +32,7 @@ def _chain(reader: Reader, service: MeshService, port: MeshPort, selection: Sele
 
 def auto_passthrough_chains(reader: Reader, view: ProxyView, hosts: tuple[str, ...]) -> Iterator[Chain]:
     """A chain for each port and subset of the services of the mesh that the server's hosts cover."""
-    for key in visible_services(reader, view.namespace):
+    for key in visible_services(reader, view):
         service = reader.service(key)
         if service is None or service.mesh_external or not any(is_subset(service.hostname, h) for h in hosts):
             continue

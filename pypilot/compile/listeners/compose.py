@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from pypilot.compile.listeners.chains import ChainMatch, HttpChain
 from pypilot.compile.listeners.connect_originate import connect_originate
-from pypilot.compile.listeners.inbound import InboundKey, inbound_key, virtual_inbound
+from pypilot.compile.listeners.inbound import InboundKey, bound_inbound, inbound_key, virtual_inbound
 from pypilot.compile.listeners.inbound_tunnel import TunnelKey, connect_terminate, main_internal
 from pypilot.compile.listeners.outbound import OutboundListener, OutboundScope, outbound_listeners
 from pypilot.compile.listeners.outbound_listener import http_listener, tcp_listener
 from pypilot.compile.listeners.traits import HttpTraits, TcpTraits, http_traits, is_port
-from pypilot.compile.listeners.virtual_outbound import resolves_any_host, virtual_outbound
+from pypilot.compile.listeners.virtual_outbound import virtual_outbound
 from pypilot.compile.view import ProxyView, takes_tunnels
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import EMPTY, Chunk, Resource, ResourceSet
@@ -24,8 +24,9 @@ def _scope(view: ProxyView, proxy: Proxy) -> OutboundScope:
     """The view without what listeners cannot depend on, so that more proxies share them."""
     shared = replace(view, cluster_id="", network="", mesh_tls=True, hbone=False)
     captured = proxy.interception_mode != "NONE"
-    reserved = (proxy.status_port, proxy.prometheus_port) if captured else ()
-    return OutboundScope(shared, captured, reserved, proxy.unprivileged and not captured)
+    limited = view.sidecar is not None
+    reserved = (proxy.status_port, proxy.prometheus_port) if captured or limited else ()
+    return OutboundScope(shared, captured, reserved, proxy.unprivileged and (limited or not captured))
 
 
 def _shared(reader: Reader, scope: OutboundScope, traits: TcpTraits) -> Chunk:
@@ -65,10 +66,14 @@ def _workload(
         keys.append(_http_proxy_listener(scope, http_port))
     made: list[Resource] = [reader.call(http_listener, key, traits) for key in keys]
     if scope.captured:
-        http = (traits,) if resolves_any_host(reader) else ()
+        http = (traits,) if traits.tcp.policy.resolves_any_host else ()
         made.append(reader.call(virtual_outbound, traits.tcp, inbound.transparent, *http))
         if is_port(mesh.proxy_inbound_listen_port):
             made.append(reader.call(virtual_inbound, inbound, traits))
+    for target in inbound.bound:
+        mode = inbound.possible(inbound.mutual_tls.of(target.target))
+        if mode is not None:
+            made.append(reader.call(bound_inbound, target, mode, inbound.policies, traits))
     if tunnel is not None:
         made.append(reader.call(connect_terminate, traits))
         made.append(reader.call(main_internal, tunnel, traits))

@@ -8,13 +8,15 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from pypilot.compile.clusters.stat_names import fill_stat_pattern
 from pypilot.compile.gateways.downstream_tls import mesh_tls_socket
+from pypilot.compile.ingress import IngressTarget, stand_in
 from pypilot.compile.listeners.chains import TcpDestination
 from pypilot.compile.listeners.http_connection_manager import manager_filter
 from pypilot.compile.listeners.inbound_matches import InboundMatch, inbound_matches
 from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import metadata_exchange, tcp_filters
 from pypilot.compile.listeners.traits import HttpTraits
-from pypilot.compile.naming import INBOUND_PASSTHROUGH_CLUSTER, inbound_cluster, stat_name
+from pypilot.compile.messages import istio_metadata
+from pypilot.compile.naming import INBOUND_PASSTHROUGH_CLUSTER, config_path, inbound_cluster, stat_name
 from pypilot.compile.policies.selection import PolicySet
 from pypilot.compile.routes.default_routes import inbound_route
 from pypilot.compile.targets import ServiceTarget
@@ -39,6 +41,8 @@ class Serving(NamedTuple):
     operation: str
     """The name of its spans."""
     service_port: int
+    config: str = ""
+    """Path of the Sidecar that asks for it."""
 
 
 UNNAMED = Serving(
@@ -72,6 +76,36 @@ def service_serving(reader: Reader, target: ServiceTarget, wildcard: str) -> Ser
         operation=f"{target.service.hostname}:{target.port.number}/*",
         service_port=target.port.number,
     )
+
+
+def ingress_serving(reader: Reader, target: IngressTarget) -> Serving:
+    """One port that a Sidecar opens (SC-013)."""
+    cluster = inbound_cluster(target.target)
+    pattern = reader.mesh().inbound_cluster_stat_name
+    name = f"{target.bind}_{target.target}"
+    return Serving(
+        cluster=cluster,
+        port=target.target,
+        protocol=target.port.protocol,
+        stat_prefix=stat_name(f"inbound_{name}"),
+        tcp_stat_prefix=fill_stat_pattern(
+            pattern, stand_in(target.sidecar.name, target.sidecar.namespace, target.port), target.port
+        )
+        if pattern
+        else cluster,
+        tcp_name=name,
+        http_name=name,
+        operation=f"{target.owner}:{target.port.number}/*",
+        service_port=target.port.number,
+        config=config_path(target.sidecar, "networking.istio.io/v1"),
+    )
+
+
+def serving_of(reader: Reader, target: ServiceTarget | IngressTarget, wildcard: str) -> Serving:
+    """One port, whoever asks for it."""
+    if isinstance(target, IngressTarget):
+        return ingress_serving(reader, target)
+    return service_serving(reader, target, wildcard)
 
 
 def _routes(reader: Reader, serving: Serving) -> route_pb2.RouteConfiguration:
@@ -119,6 +153,8 @@ def _chain(
     if serving.port:
         chain.filter_chain_match.destination_port.value = serving.port
     chain.filters.extend(_filters(reader, serving, match.http, tunnelled, traits, policies))
+    if serving.config:
+        chain.metadata.CopyFrom(istio_metadata({"config": serving.config}))
     if match.terminates_tls:
         chain.transport_socket.CopyFrom(reader.call(mesh_tls_socket, not match.http))
     return chain

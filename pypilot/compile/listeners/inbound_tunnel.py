@@ -15,7 +15,7 @@ from pypilot.compile.gateways.downstream_tls import tunnel_tls_socket
 from pypilot.compile.listeners.access_log import listener_access_logs, tunnel_end_access_logs
 from pypilot.compile.listeners.http_connection_manager import apply_headers
 from pypilot.compile.listeners.inbound import InboundKey
-from pypilot.compile.listeners.inbound_chains import UNNAMED, service_serving, serving_chains
+from pypilot.compile.listeners.inbound_chains import UNNAMED, serving_chains, serving_of
 from pypilot.compile.listeners.inspectors import inspectors
 from pypilot.compile.listeners.listener_filters import original_destination
 from pypilot.compile.listeners.manager_spec import ManagerSpec
@@ -115,7 +115,7 @@ def main_internal(reader: Reader, key: TunnelKey, traits: HttpTraits) -> Resourc
         continue_on_listener_filters_timeout=True,
     )
     listener.internal_listener.SetInParent()
-    for serving in (*(service_serving(reader, t, traits.tcp.wildcard) for t in key.inbound.targets), UNNAMED):
+    for serving in (*(serving_of(reader, t, traits.tcp.wildcard) for t in key.inbound.targets), UNNAMED):
         for chain in serving_chains(reader, serving, traits, "DISABLE", key.inbound.policies, tunnelled=True):
             for address in key.addresses:
                 prefix = chain.filter_chain_match.prefix_ranges.add(address_prefix=address)

@@ -13,7 +13,8 @@ from pypilot.compile.listeners.chains import TcpDestination
 from pypilot.compile.naming import config_path, outbound_cluster
 from pypilot.compile.routes.destination import destination_cluster
 from pypilot.compile.routes.hosts import is_wildcard, overlaps
-from pypilot.compile.routes.virtual_services import ResolvedVirtualService, resolved, virtual_services_for
+from pypilot.compile.routes.virtual_services import ResolvedVirtualService, resolved
+from pypilot.compile.scope import Scope, mesh_rules
 from pypilot.compile.services import service_for
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.base import Ref
@@ -35,10 +36,10 @@ class _Index(NamedTuple):
     """Host -> positions in `order`."""
 
 
-def _index(reader: Reader, namespace: str) -> _Index:
+def _index(reader: Reader, scope: Scope) -> _Index:
     order: list[Ref] = []
     hosts: dict[str, list[int]] = {}
-    for ref in virtual_services_for(reader, namespace, MESH):
+    for ref in mesh_rules(reader, scope):
         found = resolved(reader, ref)
         if found is None or not (found.tls or found.tcp):
             continue
@@ -50,9 +51,9 @@ def _index(reader: Reader, namespace: str) -> _Index:
     return _Index(tuple(order), MappingProxyType(exact), MappingProxyType(wildcard))
 
 
-def services_for_host(reader: Reader, namespace: str, hostname: str) -> list[ResolvedVirtualService]:
+def services_for_host(reader: Reader, scope: Scope, hostname: str) -> list[ResolvedVirtualService]:
     """The VirtualServices with TLS or TCP routes whose hosts overlap a service's, in order of precedence (VS-005)."""
-    index = reader.call(_index, namespace)
+    index = reader.call(_index, scope)
     if not index.order:
         return []
     positions = set(index.exact.get(hostname, ()))
@@ -88,8 +89,8 @@ def _selection(reader: Reader, view: ProxyView, service: MeshService | None) -> 
 
 
 def _single(reader: Reader, view: ProxyView, route: RouteDestination, port: MeshPort) -> TcpDestination:
-    service = service_for(reader, view.namespace, route.destination.host)
-    cluster = destination_cluster(reader, view.namespace, route.destination, port.number)
+    service = service_for(reader, view, route.destination.host)
+    cluster = destination_cluster(reader, view, route.destination, port.number)
     pattern = reader.mesh().outbound_cluster_stat_name
     subset = route.destination.subset
     return TcpDestination(
@@ -109,13 +110,13 @@ def _weighted(
     port: MeshPort,
 ) -> TcpDestination | None:
     clusters = tuple(
-        (destination_cluster(reader, view.namespace, route.destination, port.number), route.weight)
+        (destination_cluster(reader, view, route.destination, port.number), route.weight)
         for route in routes
         if route.weight > 0
     )
     if not 0 < sum(weight for _, weight in clusters) <= _MAX_WEIGHT:
         return None
-    first = service_for(reader, view.namespace, routes[0].destination.host)
+    first = service_for(reader, view, routes[0].destination.host)
     return TcpDestination(
         stat_prefix=f"{service.name}.{service.namespace}",
         clusters=clusters,

@@ -14,8 +14,8 @@ from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import tcp_filters
 from pypilot.compile.listeners.outbound import OutboundListener
 from pypilot.compile.listeners.traits import HttpTraits, TcpTraits
-from pypilot.compile.listeners.virtual_outbound import catch_all_filters, resolves_any_host
-from pypilot.compile.messages import duration, istio_metadata, socket_address
+from pypilot.compile.listeners.virtual_outbound import catch_all_filters
+from pypilot.compile.messages import duration, istio_metadata, listening_address
 from pypilot.compile.naming import stat_name
 from pypilot.compile.policies.selection import NO_POLICIES, PolicySet
 from pypilot.kinds.base import Duration
@@ -36,7 +36,7 @@ def listener_name(bind: str, port: int) -> str:
 
 def begin_listener(bind: str, port: int, traits: TcpTraits) -> listener_pb2.Listener:
     """An outbound listener with name and address."""
-    address: address_pb2.Address = socket_address(bind, port)
+    address: address_pb2.Address = listening_address(bind, port)
     listener = listener_pb2.Listener(
         name=listener_name(bind, port), address=address, traffic_direction=base_pb2.TrafficDirection.OUTBOUND
     )
@@ -72,7 +72,7 @@ def chain_filters(
         dynamic_host=chain.dynamic_host,
         absolute_urls=chain.absolute_urls,
         policies=policies,
-        resolves_any_host=side != "gateway" and resolves_any_host(reader),
+        resolves_any_host=side != "gateway" and traits.policy.resolves_any_host,
     )
     return [manager_filter(reader, spec)]
 

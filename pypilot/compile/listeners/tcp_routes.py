@@ -34,7 +34,7 @@ def _rules(
     reader: Reader, view: ProxyView, service: MeshService, port: MeshPort
 ) -> Iterator[tuple[ResolvedVirtualService, tuple[str, ...], TcpDestination]]:
     """The rules for this place in order, with their subnets."""
-    for virtual_service in services_for_host(reader, view.namespace, service.hostname):
+    for virtual_service in services_for_host(reader, view.scope, service.hostname):
         for rule in virtual_service.tcp:
             subnets = _subnets(rule, view, port.number)
             if subnets is None:

@@ -20,7 +20,7 @@ from pypilot.world.reader import Reader
 def _own_names(reader: Reader, view: ProxyView, service: MeshService) -> tuple[str, ...]:
     """The service's host and the names of its aliases."""
     names = [service.hostname]
-    for alias in aliases_in(reader, view.namespace).get(service.hostname, ()):
+    for alias in aliases_in(reader, view).get(service.hostname, ()):
         names += [alias.hostname, *short_forms(alias.hostname, view.dns_domain)]
     return tuple(names)
 
@@ -40,7 +40,7 @@ def tls_chains(
         needs_name: on the service's listener nothing but the server name tells which service is meant (VS-078).
     """
     handled: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
-    for virtual_service in services_for_host(reader, view.namespace, service.hostname):
+    for virtual_service in services_for_host(reader, view.scope, service.hostname):
         for rule in virtual_service.tls:
             destination = None
             for match in rule.match:

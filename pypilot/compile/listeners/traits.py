@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from pypilot.compile.outbound_policy import OutboundPolicy, outbound_policy
 from pypilot.compile.proxy_settings import ProxySettings, proxy_settings
 from pypilot.compile.view import ProxyView, TracingIdentity, tracing_identity
 from pypilot.kinds.base import Duration
@@ -29,6 +30,8 @@ class TcpTraits(NamedTuple):
     """Where an agent answers the proxy's DNS queries."""
     exact_balance: bool = False
     """Of outbound and gateway listeners (NODE-027)."""
+    policy: OutboundPolicy = OutboundPolicy()
+    """For sidecars: what becomes of connections to where nobody knows."""
 
     @property
     def wildcard(self) -> str:
@@ -55,17 +58,17 @@ def _idle(text: str) -> Duration | None:
         return None
 
 
-def tcp_traits(view: ProxyView, proxy: Proxy) -> TcpTraits:
+def tcp_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> TcpTraits:
     """The traits of a proxy for chains of bytes."""
     ipv4 = view.ipv4 or not view.ipv6
-    return TcpTraits(
-        view.istio_build, ipv4, view.ipv6, _idle(proxy.idle_timeout), proxy.dns_resolver, proxy.outbound_exact_balance
-    )
+    idle, balance = _idle(proxy.idle_timeout), proxy.outbound_exact_balance
+    policy = outbound_policy(reader, view) if view.is_sidecar else OutboundPolicy()
+    return TcpTraits(view.istio_build, ipv4, view.ipv6, idle, proxy.dns_resolver, balance, policy)
 
 
 def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
     """The traits of a proxy for connection managers."""
     settings = reader.call(proxy_settings, proxy.proxy_config)
     return HttpTraits(
-        tcp_traits(view, proxy), tracing_identity(proxy), settings, proxy.http10, proxy.inbound_exact_balance
+        tcp_traits(reader, view, proxy), tracing_identity(proxy), settings, proxy.http10, proxy.inbound_exact_balance
     )

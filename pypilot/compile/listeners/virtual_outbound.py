@@ -17,7 +17,8 @@ from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import cluster_filters
 from pypilot.compile.listeners.traits import HttpTraits, TcpTraits
 from pypilot.compile.messages import socket_address
-from pypilot.compile.naming import BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, stat_name
+from pypilot.compile.naming import BLACK_HOLE_CLUSTER, stat_name
+from pypilot.compile.outbound_policy import RESOLVE_ANY_HOST
 from pypilot.compile.routes.default_routes import ALLOW_ANY_DYNAMIC_DNS, catch_all_host
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER
@@ -27,20 +28,14 @@ VIRTUAL_OUTBOUND = "virtualOutbound"
 
 
 def catch_all_filters(reader: Reader, traits: TcpTraits) -> list[components.Filter]:
-    """For connections to where nobody knows: passed through, or dropped (MESH-003)."""
-    blocked = reader.mesh().outbound_traffic_policy.mode == "REGISTRY_ONLY"
-    return cluster_filters(reader, BLACK_HOLE_CLUSTER if blocked else PASSTHROUGH_CLUSTER, traits)
-
-
-def resolves_any_host(reader: Reader) -> bool:
-    """True if requests to unknown hosts are resolved by the proxy (MESH-003)."""
-    return reader.mesh().outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS"
+    """For connections to where nobody knows: passed through, or dropped (MESH-003, SC-012)."""
+    return cluster_filters(reader, traits.policy.cluster, traits)
 
 
 def _any_host_chain(reader: Reader, traits: HttpTraits) -> components.FilterChain:
     """Plain HTTP on ports that nobody declared (LIS-019)."""
     headers = traits.settings.headers.routes
-    host = catch_all_host("ALLOW_ANY_DYNAMIC_DNS", headers.attempt_count, headers.forwarded_host)
+    host = catch_all_host(RESOLVE_ANY_HOST, headers.attempt_count, headers.forwarded_host)
     routes = route_pb2.RouteConfiguration(
         name=ALLOW_ANY_DYNAMIC_DNS, virtual_hosts=[host], ignore_port_in_host_matching=True
     )

@@ -1,5 +1,4 @@
-"""Route configurations: what sidecars and gateways do with a request (VS, RDS and GW rows)."""
+"""Route configurations: what sidecars and gateways do with a request (VS, RDS and GW rows).
 
-from pypilot.compile.routes.compose import compile_routes
-
-__all__ = ["compile_routes"]
+Imports nothing: what a view sees depends on some of its modules.
+"""

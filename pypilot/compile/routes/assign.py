@@ -17,7 +17,8 @@ from pypilot.compile.routes.match import Source
 from pypilot.compile.routes.seen import SeenService, hashed_services, services_on_port
 from pypilot.compile.routes.virtual_hosts import HostKey, ServicePart
 from pypilot.compile.routes.virtual_service_routes import RoutesKey, compile_routes_of, routes_key
-from pypilot.compile.routes.virtual_services import resolved, virtual_services_for
+from pypilot.compile.routes.virtual_services import resolved
+from pypilot.compile.scope import Scope, mesh_rules
 from pypilot.compile.services import visible_services
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.base import Ref
@@ -59,15 +60,15 @@ def has_routes(reader: Reader, key: RoutesKey) -> bool:
     return bool(reader.call(compile_routes_of, key))
 
 
-def _wildcard_owners(reader: Reader, namespace: str) -> Mapping[str, Ref]:
+def _wildcard_owners(reader: Reader, scope: Scope) -> Mapping[str, Ref]:
     """Service -> the VirtualService whose host is closest to it, for services that some wildcard matches (VS-007)."""
     owners: dict[str, Ref] = {}
-    for ref in virtual_services_for(reader, namespace, MESH):
+    for ref in mesh_rules(reader, scope):
         for host in reader.call(bound_to, ref).hosts:
             owners.setdefault(host, ref)
     wildcards = [host for host in owners if is_wildcard(host)]
     found: dict[str, Ref] = {}
-    for key in visible_services(reader, namespace) if wildcards else ():
+    for key in visible_services(reader, scope) if wildcards else ():
         hostname = key.hostname.lower()
         pattern = most_specific(hostname, wildcards)
         if pattern is not None:
@@ -93,7 +94,7 @@ def _claimed_services(
         if not matching:
             unknown.append(host)
             continue
-        owners = reader.call(_wildcard_owners, view.namespace)
+        owners = reader.call(_wildcard_owners, view.scope)
         claimed.update((name, services[name]) for name in matching if owners.get(name) == ref)
     if bound.from_gateway_api:
         # Such a route counts for its own namespace's clients, or for its own namespace's services.
@@ -116,7 +117,7 @@ def _claims(reader: Reader, view: ProxyView, port: int, headers: RouteHeaders) -
     def hash_of(host: str) -> Selection | None:
         return hashed.get(host)
 
-    for ref in virtual_services_for(reader, view.namespace, MESH):
+    for ref in mesh_rules(reader, view):
         unknown, claimed = _claimed_services(reader, view, ref, reader.call(bound_to, ref), services)
         claimed = [service for service in claimed if service.is_http]
         if not claimed and not (port == DEFAULT_HTTP_PORT and unknown):

@@ -9,7 +9,7 @@ from pypilot.compile.features.hash_policy import hash_policy
 from pypilot.compile.features.retries import inbound_retry_policy, retry_policy
 from pypilot.compile.features.timeouts import NONE, apply_timeout
 from pypilot.compile.messages import duration
-from pypilot.compile.naming import PASSTHROUGH_CLUSTER
+from pypilot.compile.outbound_policy import OutboundPolicy
 from pypilot.kinds.destination_rule import ConsistentHashLB
 from pypilot.kinds.virtual_service import HTTPRetry
 
@@ -55,18 +55,18 @@ def inbound_route(cluster: str, operation: str, retries: HTTPRetry | None, grpc:
     return route
 
 
-def catch_all_host(mode: str, attempt_count: bool, forwarded_host: bool) -> routes.VirtualHost:
-    """The virtual host of hosts that nobody knows, by `outboundTrafficPolicy.mode` (RDS-011…013)."""
-    if mode == "REGISTRY_ONLY":
+def catch_all_host(policy: OutboundPolicy, attempt_count: bool, forwarded_host: bool) -> routes.VirtualHost:
+    """The virtual host of hosts that nobody knows, by the outbound traffic policy (RDS-011…013, SC-012)."""
+    if policy.mode == "REGISTRY_ONLY":
         route = routes.Route(
             name=BLOCK_ALL,
             match=routes.RouteMatch(prefix="/"),
             direct_response=routes.DirectResponseAction(status=BLOCKED_STATUS),
         )
     else:
-        dynamic = mode == "ALLOW_ANY_DYNAMIC_DNS"
+        dynamic = policy.resolves_any_host
         route = _to_cluster(
-            ALLOW_ANY_DYNAMIC_DNS if dynamic else ALLOW_ANY, DYNAMIC_DNS_CLUSTER if dynamic else PASSTHROUGH_CLUSTER
+            ALLOW_ANY_DYNAMIC_DNS if dynamic else ALLOW_ANY, DYNAMIC_DNS_CLUSTER if dynamic else policy.cluster
         )
         apply_timeout(route.route, None)
         route.route.append_x_forwarded_host = forwarded_host

@@ -4,6 +4,7 @@ A destination that nobody defines still names a cluster: Envoy then answers 503 
 """
 
 from pypilot.compile.naming import outbound_cluster
+from pypilot.compile.scope import Scoped
 from pypilot.compile.services import service_for
 from pypilot.kinds.virtual_service import Destination
 from pypilot.world.model import MeshService, Resolution
@@ -21,8 +22,8 @@ def default_port(service: MeshService | None, listener_port: int) -> int:
     return service.ports[0].number if service is not None and len(service.ports) == 1 else listener_port
 
 
-def destination_cluster(reader: Reader, namespace: str, destination: Destination, listener_port: int) -> str:
-    """The cluster for a destination as proxies of a namespace see it (TCP and TLS routes; gateways)."""
-    service = service_for(reader, namespace, destination.host)
+def destination_cluster(reader: Reader, scoped: Scoped, destination: Destination, listener_port: int) -> str:
+    """The cluster for a destination as a view sees it (TCP and TLS routes; gateways)."""
+    service = service_for(reader, scoped, destination.host)
     port = destination.port.number or default_port(service, listener_port)
     return outbound_cluster(port, destination.subset, cluster_host(service, destination.host))

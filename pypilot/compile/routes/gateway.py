@@ -48,7 +48,7 @@ def _service_finder(reader: Reader, view: ProxyView, owner: str) -> Callable[[st
 
     def service_of(host: str) -> MeshService | None:
         own = ServiceKey(host, owner)
-        return reader.service(own) if own in visible else service_for(reader, view.namespace, host)
+        return reader.service(own) if own in visible else service_for(reader, view, host)
 
     visible = reader.call(_visible, view.namespace)
     return service_of

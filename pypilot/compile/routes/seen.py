@@ -13,7 +13,8 @@ from pypilot.compile.destination_rules import Selection, destination_rule_for, s
 from pypilot.compile.features.text import is_sendable
 from pypilot.compile.routes.aliases import Aliases, aliases_in
 from pypilot.compile.routes.domains import Domains, service_domains, usable_addresses
-from pypilot.compile.services import visible_services
+from pypilot.compile.scope import Scope
+from pypilot.compile.services import seen_service, visible_services
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.destination_rule import TrafficPolicy
 from pypilot.world.model import WILDCARD_ADDRESS, MeshPort, MeshService, Resolution, ServiceKey
@@ -48,10 +49,10 @@ class SeenService(NamedTuple):
         return self.port.protocol.is_http or self.port.protocol.is_unsupported
 
 
-def _by_port(reader: Reader, namespace: str) -> Mapping[int, tuple[ServiceKey, ...]]:
+def _by_port(reader: Reader, scope: Scope) -> Mapping[int, tuple[ServiceKey, ...]]:
     found: dict[int, list[ServiceKey]] = {}
-    for key in visible_services(reader, namespace):
-        service = reader.service(key)
+    for key in visible_services(reader, scope):
+        service = seen_service(reader, scope, key)
         for number in dict.fromkeys(p.number for p in service.ports) if service is not None else ():
             found.setdefault(number, []).append(key)
     return MappingProxyType({number: tuple(keys) for number, keys in found.items()})
@@ -110,9 +111,9 @@ def _domains(view: ProxyView, service: MeshService, aliases: Aliases) -> Domains
 
 def _on_port(reader: Reader, view: ProxyView, number: int) -> Mapping[str, SeenService]:
     found: dict[str, SeenService] = {}
-    aliases = aliases_in(reader, view.namespace)
-    for key in reader.call(_by_port, view.namespace).get(number, ()):
-        service = reader.service(key)
+    aliases = aliases_in(reader, view)
+    for key in reader.call(_by_port, view.scope).get(number, ()):
+        service = seen_service(reader, view, key)
         port = service.port(number) if service is not None else None
         if service is None or port is None:
             continue
@@ -146,24 +147,24 @@ class RouteNames(NamedTuple):
     """All ports on which requests may be routed."""
 
 
-def _names(reader: Reader, view: ProxyView) -> RouteNames:
+def _names(reader: Reader, view: ProxyView, bound: bool) -> RouteNames:
     ports: set[int] = set()
     sniffed: dict[tuple[str, int], SniffedName] = {}
     http: set[int] = set()
-    for key in visible_services(reader, view.namespace):
-        service = reader.service(key)
+    for key in visible_services(reader, view):
+        service = seen_service(reader, view, key)
         if service is None or service.resolution is Resolution.ALIAS:
             continue
         addresses = addresses_of(service, view)
-        own_listener = any("/" not in a for a in addresses)
-        shared_listener = not addresses or any("/" in a for a in addresses)
+        own_listener = bound or any("/" not in a for a in addresses)
+        shared_listener = not bound and (not addresses or any("/" in a for a in addresses))
         for port in service.ports:
             if port.protocol.is_http:
                 ports.add(port.number)
             if not port.protocol.is_unsupported:
                 continue
             http.add(port.number)
-            pods = met_pods(reader, service, addresses, port)
+            pods = met_pods(reader, service, addresses, port) if not bound else None
             if shared_listener and pods is None:
                 ports.add(port.number)
             if own_listener or pods:
@@ -172,9 +173,13 @@ def _names(reader: Reader, view: ProxyView) -> RouteNames:
     return RouteNames(tuple(sorted(ports)), tuple(sniffed.values()), tuple(sorted(ports | http)))
 
 
-def route_names(reader: Reader, view: ProxyView) -> RouteNames:
-    """All names, whether or not a listener came out of each port in the end."""
-    return reader.call(_names, view)
+def route_names(reader: Reader, view: ProxyView, bound: bool = False) -> RouteNames:
+    """All names of listeners at the services' ports, whether or not one came out of each in the end.
+
+    Args:
+        bound: each service has a listener of its own at an address that is not the service's (SC-009, PC-004).
+    """
+    return reader.call(_names, view, bound)
 
 
 def _hashes(policy: TrafficPolicy | None) -> bool:
@@ -191,7 +196,7 @@ def _uses_hash(reader: Reader, selection: Selection) -> bool:
 
 def _hashed(reader: Reader, view: ProxyView) -> Mapping[str, Selection]:
     found: dict[str, Selection] = {}
-    for key in visible_services(reader, view.namespace):
+    for key in visible_services(reader, view):
         service = reader.service(key)
         selection = destination_rule_for(reader, view, service) if service is not None else None
         if selection and reader.call(_uses_hash, selection):
@@ -201,4 +206,4 @@ def _hashed(reader: Reader, view: ProxyView) -> Mapping[str, Selection]:
 
 def hashed_services(reader: Reader, view: ProxyView) -> Mapping[str, Selection]:
     """Hostname -> DestinationRules, for the services that a view's requests reach by consistent hash (VS-043)."""
-    return reader.call(_hashed, view)
+    return reader.call(_hashed, view.whole)

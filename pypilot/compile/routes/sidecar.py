@@ -3,22 +3,28 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pypilot.compile.outbound_policy import outbound_policy
 from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.assign import virtual_hosts_on_port
 from pypilot.compile.routes.domains import proxied_domains
+from pypilot.compile.routes.names import RouteName, all_names
 from pypilot.compile.routes.seen import SniffedName, route_names
 from pypilot.compile.routes.virtual_hosts import HostKey, compile_catch_all, compile_host, route_configuration
 from pypilot.compile.view import ProxyView
 from pypilot.wire.resource import Chunk, Resource, ResourceSet
 from pypilot.world.reader import Reader
 
-HTTP_PROXY = "http_proxy"
+
+def _unknown(reader: Reader, view: ProxyView, headers: RouteHeaders) -> bytes:
+    """The virtual host for hosts that nobody knows."""
+    policy = outbound_policy(reader, view)
+    return reader.call(compile_catch_all, policy, headers.attempt_count, headers.forwarded_host)
 
 
 def compile_port(reader: Reader, view: ProxyView, port: int, headers: RouteHeaders) -> Resource:
     """The configuration `PORT`: all services of the port, then the host for unknown ones."""
     frames = [reader.call(compile_host, key) for key in virtual_hosts_on_port(reader, view, port, headers)]
-    frames.append(reader.call(compile_catch_all, headers.attempt_count, headers.forwarded_host))
+    frames.append(_unknown(reader, view, headers))
     return route_configuration(str(port), frames)
 
 
@@ -34,8 +40,8 @@ def compile_sniffed(reader: Reader, view: ProxyView, hostname: str, port: int, h
     return route_configuration(f"{hostname}:{port}", frames)
 
 
-def compile_http_proxy(reader: Reader, view: ProxyView, headers: RouteHeaders) -> Resource:
-    """The configuration of the explicit proxy: the services of all ports (RDS-017, MESH-014).
+def compile_http_proxy(reader: Reader, view: ProxyView, name: str, headers: RouteHeaders) -> Resource:
+    """The configuration of an explicit proxy, or of a Unix socket: the services of all ports (RDS-017, SC-011).
 
     Unlike elsewhere the port in the Host header counts, for it tells the ports of a service apart.
     """
@@ -45,21 +51,25 @@ def compile_http_proxy(reader: Reader, view: ProxyView, headers: RouteHeaders) -
         for key in virtual_hosts_on_port(reader, view, port, headers)
     ]
     frames = [reader.call(compile_host, key) for key in sorted(keys, key=lambda key: key.name)]
-    frames.append(reader.call(compile_catch_all, headers.attempt_count, headers.forwarded_host))
-    return route_configuration(HTTP_PROXY, frames, ignore_port=False)
+    frames.append(_unknown(reader, view, headers))
+    return route_configuration(name, frames, ignore_port=False)
+
+
+def _compile(reader: Reader, name: RouteName, headers: RouteHeaders) -> Resource:
+    if name.service is not None:
+        return reader.call(compile_sniffed, name.view, name.service.hostname, name.port, headers)
+    if name.port:
+        return reader.call(compile_port, name.view, name.port, headers)
+    return reader.call(compile_http_proxy, name.view, name.name, headers)
 
 
 def compile_sidecar(
-    reader: Reader, view: ProxyView, headers: RouteHeaders, own: tuple[SniffedName, ...] = ()
+    reader: Reader, view: ProxyView, headers: RouteHeaders, bound: bool, own: tuple[SniffedName, ...] = ()
 ) -> ResourceSet:
     """All configurations that the listeners of a view's sidecars may name; not those of `own`."""
-    names = route_names(reader, view)
-    ports = Chunk(reader.call(compile_port, view, port, headers) for port in names.ports)
+    names = all_names(reader, view, bound)
+    ports = Chunk(_compile(reader, name, headers) for name in names if name.service is None)
     sniffed = Chunk(
-        reader.call(compile_sniffed, view, name.hostname, name.port, headers)
-        for name in names.sniffed
-        if name not in own
+        _compile(reader, name, headers) for name in names if name.service is not None and name.service not in own
     )
-    if reader.mesh().proxy_http_port <= 0:
-        return ResourceSet((ports, sniffed))
-    return ResourceSet((ports, sniffed, Chunk((reader.call(compile_http_proxy, view, headers),))))
+    return ResourceSet((ports, sniffed))

@@ -16,6 +16,7 @@ from pypilot.compile.destination_rules import Selection, traffic_policy
 from pypilot.compile.features.direct_response import MAX_BODY_BYTES
 from pypilot.compile.features.hash_policy import consistent_hash
 from pypilot.compile.naming import outbound_cluster
+from pypilot.compile.outbound_policy import OutboundPolicy
 from pypilot.compile.routes.default_routes import catch_all_host, outbound_route
 from pypilot.compile.routes.virtual_service_routes import ROUTES_TAG, RoutesKey, compile_routes_of
 from pypilot.wire import types
@@ -81,9 +82,9 @@ def compile_host(reader: Reader, key: HostKey) -> bytes:
     return length_delimited(VIRTUAL_HOSTS_TAG, head.SerializeToString(deterministic=True) + _routes(reader, key.parts))
 
 
-def compile_catch_all(reader: Reader, attempt_count: bool, forwarded_host: bool) -> bytes:
+def compile_catch_all(_reader: Reader, policy: OutboundPolicy, attempt_count: bool, forwarded_host: bool) -> bytes:
     """The frame of the virtual host for hosts that nobody knows (RDS-011…013, MESH-003)."""
-    host = catch_all_host(reader.mesh().outbound_traffic_policy.mode, attempt_count, forwarded_host)
+    host = catch_all_host(policy, attempt_count, forwarded_host)
     return length_delimited(VIRTUAL_HOSTS_TAG, host.SerializeToString(deterministic=True))
 
 

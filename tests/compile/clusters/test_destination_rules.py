@@ -12,6 +12,7 @@ from pypilot.compile.destination_rules import (
     subsets_of,
     tunnel_settings,
 )
+from pypilot.compile.scope import Scope
 from pypilot.compile.services import service_for
 from pypilot.compile.view import ProxyView, view_of
 from pypilot.kinds.base import Object
@@ -41,7 +42,7 @@ def view(reader: Reader, namespace: str, **labels: str) -> ProxyView:
 
 def names(reader: Reader, namespace: str, **labels: str) -> list[str] | None:
     seen = view(reader, namespace, **labels)
-    found = service_for(reader, namespace, HOST)
+    found = service_for(reader, Scope(namespace), HOST)
     assert found is not None
     selection = destination_rule_for(reader, seen, found)
     return [f"{ref.namespace}/{ref.name}" for ref in selection] if selection is not None else None
@@ -103,7 +104,7 @@ def test_rules_for_some_workloads() -> None:
     assert names(made, "shop", app="b") == ["shop/b"]
     assert names(made, "shop", app="c") == ["shop/all"]
     assert names(made, "client", app="a") == ["shop/all"]
-    found = service_for(made, "shop", HOST)
+    found = service_for(made, Scope("shop"), HOST)
     assert found is not None
     inbound = inbound_destination_rule(made, "shop", found)
     assert inbound is not None
@@ -219,6 +220,6 @@ def test_a_wildcard_service_matches_wildcard_rules() -> None:
     )
     for host, expected in (("*.a.example", True), ("*.example", True), ("b.a.example", False), ("*.b.example", False)):
         made = reader(entry, rule("w", host=host))
-        found = service_for(made, "shop", "*.a.example")
+        found = service_for(made, Scope("shop"), "*.a.example")
         assert found is not None
         assert (destination_rule_for(made, view(made, "shop"), found) is not None) is expected

@@ -198,7 +198,7 @@ def test_a_dns_cache_is_stated_alike_by_cluster_and_filter() -> None:
             any_pb2.Any.FromString(resource.any_bytes).Unpack(cluster)
             if cluster.cluster_type.typed_config.Unpack(config):
                 caches[cluster.name] = config.dns_cache_config
-        traits = tcp_traits(view_of(Reader(world), proxy), proxy)
+        traits = tcp_traits(Reader(world), view_of(Reader(world), proxy), proxy)
         for name, http_filter in {
             "AllowAnyDynamicDNSCluster": any_host_filter(traits),
             f"outbound|80||{host}": wildcard_host_filter(host, traits),

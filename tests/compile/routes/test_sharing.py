@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pypilot.compile.routes import compile_routes
+from pypilot.compile.routes.compose import compile_routes
 from pypilot.engine.memo import Memo
 from pypilot.kinds.base import Object
 from pypilot.world.advance import advance
