@@ -12,6 +12,7 @@ _VERSIONS = {
     "VirtualService": "networking.istio.io/v1",
     "DestinationRule": "networking.istio.io/v1",
     "ServiceEntry": "networking.istio.io/v1",
+    "Sidecar": "networking.istio.io/v1",
     "EnvoyFilter": "networking.istio.io/v1alpha3",
     "WorkloadEntry": "networking.istio.io/v1",
     "WorkloadGroup": "networking.istio.io/v1",
