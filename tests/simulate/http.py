@@ -1,0 +1,134 @@
+"""A request through an HTTP connection manager: normalisation, virtual host, route, filters, router."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+from tests.simulate.fields import Message, UnsupportedError, at, flag, items, text, typed
+from tests.simulate.http_filters import ROUTER, Level, Passing, pass_filters
+from tests.simulate.local_reply import local_reply, with_headers
+from tests.simulate.model import Chance, Closed, Connection, Reply, Request, Trace, scaled
+from tests.simulate.path import normalized, stripped_host
+from tests.simulate.redirect import tls_location
+from tests.simulate.resources import Resources
+from tests.simulate.route_action import Place, answer, forward
+from tests.simulate.route_match import choose_routes
+from tests.simulate.virtual_host import choose_virtual_host
+
+
+def _configuration(manager: Message, resource: str, path: str, resources: Resources) -> tuple[str, str, Message | None]:
+    """Resource name, path prefix and message of the route configuration."""
+    if "route_config" in manager:
+        return resource, f"{path}.route_config.", at(manager, "route_config")
+    name = text(at(manager, "rds"), "route_config_name")
+    if not name:
+        raise UnsupportedError("scoped_routes")
+    return f"RDS {name}", "", resources.routes.get(name)
+
+
+def _quiet(manager: Message) -> bool:
+    for http_filter in items(manager, "http_filters"):
+        kind, config = typed(http_filter)
+        if kind == ROUTER:
+            return flag(config, "suppress_envoy_headers")
+    return False
+
+
+def _done(outcome: Reply | Closed, trace: Trace) -> Chance:
+    return Chance(Fraction(1), outcome, tuple(trace.steps))
+
+
+def serve(
+    manager: Message,
+    resource: str,
+    path: str,
+    request: Request,
+    resources: Resources,
+    connection: Connection,
+    trace: Trace,
+) -> Iterator[Chance]:
+    """What the connection manager does with a request.
+
+    Args:
+        resource: the listener that holds it.
+        path: where in the listener it stands.
+    """
+    headers = tuple((name.lower(), value) for name, value in request.headers)
+    request = replace(request, scheme="https" if connection.tls else "http", headers=headers)
+    clean = normalized(request.path, manager)
+    if clean is None:
+        trace.note("request", resource, path, "a path with a fragment is refused")
+        yield _done(local_reply(request, 400, details="path_normalization_failed"), trace)
+        return
+    if clean != request.path:
+        trace.note("request", resource, f"{path}.normalize_path", f"the path becomes {clean}")
+    request = replace(request, path=clean, authority=stripped_host(request.authority, connection.port, manager))
+    where, prefix, configuration = _configuration(manager, resource, path, resources)
+    if configuration is None:
+        trace.note("routes", where, "", "Envoy waits for a route configuration that does not exist")
+        yield _done(local_reply(request, 404, flags="NR", details="route_not_found"), trace)
+        return
+    found = choose_virtual_host(configuration, request.authority, where, trace)
+    if found is None:
+        yield _done(local_reply(request, 404, flags="NR", details="route_not_found"), trace)
+        return
+    host_path, host = found
+    host_path = prefix + host_path
+    if text(host, "require_tls", "NONE") != "NONE" and request.scheme != "https":
+        to = tls_location(request)
+        trace.note("virtual host", where, f"{host_path}.require_tls", f"301 to {to}")
+        yield _done(local_reply(request, 301, details="direct_response", headers=(("location", to),)), trace)
+        return
+    for part, route_path, route, chosen in choose_routes(host_path, host, request, where, trace):
+        place = None
+        if route is not None:
+            place = Place(route, host, configuration, where, route_path, _quiet(manager))
+        for chance in _routed(manager, resource, path, place, host, request, resources, connection, chosen):
+            yield from scaled((chance,), part)
+
+
+def _routed(
+    manager: Message,
+    resource: str,
+    path: str,
+    place: Place | None,
+    host: Message,
+    request: Request,
+    resources: Resources,
+    connection: Connection,
+    trace: Trace,
+) -> Iterator[Chance]:
+    """Through the filters and the router, on a route or on none."""
+    edits = place.levels("response") if place is not None else ()
+    if place is not None and "route" not in place.route:
+        edits = ()  # filters' own replies get the operations of routes to clusters alone
+    route = place.route if place is not None else None
+    level = Level(route, host if place is not None else {}, text(at(route or {}, "route"), "cluster"), edits)
+    for part, state, seen in pass_filters(manager, resource, path, level, request, trace):
+        if isinstance(state, Reply):
+            yield Chance(part, state, tuple(seen.steps))
+            continue
+        for chance in _end(place, state, resources, connection, seen):
+            yield from scaled((chance,), part)
+
+
+def _end(
+    place: Place | None, passing: Passing, resources: Resources, connection: Connection, trace: Trace
+) -> Iterator[Chance]:
+    """The router."""
+    if place is None:
+        reply = local_reply(passing.request, 404, flags="NR", details="route_not_found")
+        yield _done(_out(reply, passing), trace)
+        return
+    reply_ = answer(place, passing.request, trace)
+    if reply_ is not None:
+        yield _done(_out(reply_, passing), trace)
+        return
+    for chance in forward(place, passing, resources, connection, trace):
+        outcome = chance.outcome
+        yield replace(chance, outcome=_out(outcome, passing)) if isinstance(outcome, Reply) else chance
+
+
+def _out(reply: Reply, passing: Passing) -> Reply:
+    """What filters set on the way back."""
+    return replace(with_headers(reply, passing.response_set), delay=passing.delay)
