@@ -100,9 +100,8 @@ def _preflight_headers(policy: Message, request: Request) -> Iterator[tuple[str,
     ):
         value = text(policy, name)
         if value == "*" and name != "max_age":
-            value = request.value(
-                "access-control-request-" + header.removeprefix("allow-").replace("methods", "method")
-            )
+            asked = header.removeprefix("allow-").replace("methods", "method")
+            value = request.value(f"access-control-request-{asked}") or ""
         if value:
             yield f"access-control-{header}", value
 

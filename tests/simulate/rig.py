@@ -1,5 +1,6 @@
-"""A real Envoy under pypilot, with upstreams that tell what they saw. All of it lives in an event loop of its own thread,
-so that plain property tests can use it.
+"""A real Envoy under pypilot, with upstreams that tell what they saw.
+
+All of it lives in an event loop of its own thread, so that plain property tests can use it.
 
 A configuration is in force when a virtual host of its own, which goes with it in the same resource, says its number.
 """
