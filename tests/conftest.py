@@ -7,9 +7,10 @@ import structlog
 from hypothesis import settings
 
 # The same examples in every run, so that a run on an unchanged tree cannot turn red; `--hypothesis-profile=search`
-# looks for new ones.
+# looks for new ones, `thorough` for many.
 settings.register_profile("steady", derandomize=True)
 settings.register_profile("search", derandomize=False)
+settings.register_profile("thorough", derandomize=False, max_examples=2000)
 settings.load_profile("steady")
 
 
