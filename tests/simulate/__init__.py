@@ -25,6 +25,7 @@ from tests.simulate.model import (
     Trace,
     Tunnel,
     Verdict,
+    merged,
 )
 from tests.simulate.network import run_chain
 from tests.simulate.resources import Resources
@@ -68,4 +69,4 @@ def simulate(resources: Resources, connection: Connection, request: Request | No
     chain = choose_chain(name, listener, connection, detected, trace)
     if chain is None:
         return closed("NR", "filter_chain_not_found")
-    return Verdict(tuple(run_chain(name, chain, resources, connection, request, trace)))
+    return Verdict(merged(run_chain(name, chain, resources, connection, request, trace)))

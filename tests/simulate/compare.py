@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from tests.simulate.headers import apply_all, with_header
-from tests.simulate.model import Forward, Headers, Outcome, Reply, Request, Verdict
+from tests.simulate.local_reply import response_headers
+from tests.simulate.model import Forward, Outcome, Reply, Request, Verdict
 from tests.simulate.rig import UPSTREAM_HEADERS, Answer, Seen
 
 _OWN = frozenset({
@@ -30,13 +30,6 @@ def _differences(**pairs: tuple[object, object]) -> str:
     return "; ".join(f"{name}: want {want!r}, got {got!r}" for name, (want, got) in pairs.items() if want != got)
 
 
-def _response_headers(outcome: Forward, request: Request) -> Headers:
-    headers = apply_all(UPSTREAM_HEADERS, outcome.response_edits, request)
-    for name, value in outcome.response_set:
-        headers = with_header(headers, name, value)
-    return headers
-
-
 def difference(outcome: Outcome, sent: Request, got: Answer) -> str:
     """Empty if the answer is that outcome."""
     if isinstance(outcome, Reply):
@@ -47,7 +40,7 @@ def difference(outcome: Outcome, sent: Request, got: Answer) -> str:
         )
     if not isinstance(outcome, Forward):
         return f"want {outcome!r}, got {got!r}"
-    headers = _joined(_response_headers(outcome, sent), _OWN), _joined(got.headers, _OWN)
+    headers = _joined(response_headers(outcome, UPSTREAM_HEADERS), _OWN), _joined(got.headers, _OWN)
     if sent.method == "HEAD":
         return _differences(status=(200, got.status), headers=headers)
     if got.seen is None:

@@ -2,12 +2,24 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
 
 from tests.simulate.fields import Message, at, flag, items, text
 from tests.simulate.model import Edits, Headers, Request
 
 _COMMAND = re.compile(r"%(?:%|(REQ|REQUEST_HEADER)\(([^)?]*)(?:\?([^)]*))?\)(?::(\d+))?%)")
 _ADD = "APPEND_IF_EXISTS_OR_ADD"
+
+
+_GRPC_UNITS = {"H": "3600", "M": "60", "S": "1", "m": "1/1000", "u": "1/1000000", "n": "1/1000000000"}
+
+
+def grpc_timeout(value: str) -> Fraction:
+    """Seconds of a `grpc-timeout` header; 0 if it is none."""
+    if not value[:-1].isdigit() or len(value) > 9 or value[-1] not in _GRPC_UNITS:
+        return Fraction(0)
+    return int(value[:-1]) * Fraction(_GRPC_UNITS[value[-1]])
 
 
 def with_header(headers: Headers, name: str, value: str) -> Headers:
@@ -34,10 +46,8 @@ def _formatted(value: str, request: Request) -> str:
     def piece(found: re.Match[str]) -> str:
         if found[1] is None:
             return "%"
-        got = request.value(found[2])
-        if got is None and found[3]:
-            got = request.value(found[3])
-        got = got or ""  # formatted with empty values omitted
+        values = request.values(found[2].lower()) or request.values((found[3] or "").lower())
+        got = values[0] if values else ""  # formatted with empty values omitted
         return got[: int(found[4])] if found[4] else got
 
     return _COMMAND.sub(piece, value)
@@ -72,3 +82,9 @@ def apply_all(headers: Headers, levels: Iterable[Edits], request: Request) -> He
     for edits in levels:
         headers = apply_edits(headers, edits, request)
     return headers
+
+
+def edited(request: Request, edits: Edits) -> Request:
+    """One level of operations on the request itself: formats see what the removals have left."""
+    left = replace(request, headers=apply_edits(request.headers, Edits(remove=edits.remove), request))
+    return replace(left, headers=apply_edits(left.headers, Edits(add=edits.add), left))

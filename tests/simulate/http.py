@@ -7,11 +7,11 @@ from fractions import Fraction
 from tests.simulate.fields import Message, UnsupportedError, at, flag, items, text, typed
 from tests.simulate.http_filters import ROUTER, Level, Passing, pass_filters
 from tests.simulate.local_reply import local_reply, with_headers
-from tests.simulate.model import Chance, Closed, Connection, Reply, Request, Trace, scaled
+from tests.simulate.model import Chance, Closed, Connection, Outcome, Reply, Request, Trace, scaled
 from tests.simulate.path import normalized, stripped_host
 from tests.simulate.redirect import tls_location
 from tests.simulate.resources import Resources
-from tests.simulate.route_action import Place, answer, forward
+from tests.simulate.route_action import Place, Target, answer, clusters_of, forward
 from tests.simulate.route_match import choose_routes
 from tests.simulate.virtual_host import choose_virtual_host
 
@@ -83,8 +83,8 @@ def serve(
         place = None
         if route is not None:
             place = Place(route, host, configuration, where, route_path, _quiet(manager))
-        for chance in _routed(manager, resource, path, place, host, request, resources, connection, chosen):
-            yield from scaled((chance,), part)
+        way = _routed(manager, resource, path, place, request, resources, connection, chosen)
+        yield from scaled(tuple(way), part)
 
 
 def _routed(
@@ -92,43 +92,56 @@ def _routed(
     resource: str,
     path: str,
     place: Place | None,
-    host: Message,
     request: Request,
     resources: Resources,
     connection: Connection,
     trace: Trace,
 ) -> Iterator[Chance]:
-    """Through the filters and the router, on a route or on none."""
-    edits = place.levels("response") if place is not None else ()
-    if place is not None and "route" not in place.route:
-        edits = ()  # filters' own replies get the operations of routes to clusters alone
-    route = place.route if place is not None else None
-    level = Level(route, host if place is not None else {}, text(at(route or {}, "route"), "cluster"), edits)
+    """On a route or on none."""
+    if place is None:
+        yield from _filtered(manager, resource, path, None, Target(""), request, resources, connection, trace)
+        return
+    for part, target in clusters_of(place, request):
+        seen = trace.fork()
+        if target.cluster:
+            said = f"{target.cluster} with probability {part}"
+            seen.note("route action", place.resource, f"{place.path}.{target.path}", said)
+        way = _filtered(manager, resource, path, place, target, request, resources, connection, seen)
+        yield from scaled(tuple(way), part)
+
+
+def _filtered(
+    manager: Message,
+    resource: str,
+    path: str,
+    place: Place | None,
+    target: Target,
+    request: Request,
+    resources: Resources,
+    connection: Connection,
+    trace: Trace,
+) -> Iterator[Chance]:
+    """Through the filters to the router, the cluster being chosen."""
+    level = Level(None)
+    if place is not None:
+        # Filters' own replies get the operations of routes to clusters alone.
+        edits = place.levels("response", target.weighted) if target.cluster else ()
+        level = Level(place.route, place.host, target.cluster, edits)
     for part, state, seen in pass_filters(manager, resource, path, level, request, trace):
-        if isinstance(state, Reply):
-            yield Chance(part, state, tuple(seen.steps))
-            continue
-        for chance in _end(place, state, resources, connection, seen):
-            yield from scaled((chance,), part)
+        reply = state if isinstance(state, Reply) else _end(place, target, state, resources, connection, seen)
+        yield Chance(part, reply, tuple(seen.steps))
 
 
 def _end(
-    place: Place | None, passing: Passing, resources: Resources, connection: Connection, trace: Trace
-) -> Iterator[Chance]:
+    place: Place | None, target: Target, passing: Passing, resources: Resources, connection: Connection, trace: Trace
+) -> Outcome:
     """The router."""
+    outcome: Outcome
     if place is None:
-        reply = local_reply(passing.request, 404, flags="NR", details="route_not_found")
-        yield _done(_out(reply, passing), trace)
-        return
-    reply_ = answer(place, passing.request, trace)
-    if reply_ is not None:
-        yield _done(_out(reply_, passing), trace)
-        return
-    for chance in forward(place, passing, resources, connection, trace):
-        outcome = chance.outcome
-        yield replace(chance, outcome=_out(outcome, passing)) if isinstance(outcome, Reply) else chance
-
-
-def _out(reply: Reply, passing: Passing) -> Reply:
-    """What filters set on the way back."""
-    return replace(with_headers(reply, passing.response_set), delay=passing.delay)
+        outcome = local_reply(passing.request, 404, flags="NR", details="route_not_found")
+    else:
+        reply = answer(place, passing.request, trace)
+        outcome = reply or forward(place, target, passing, resources, connection, trace)
+    if isinstance(outcome, Reply):  # what filters set on the way back
+        return replace(with_headers(outcome, passing.response_set), delay=passing.delay)
+    return outcome

@@ -1,11 +1,11 @@
-"""Answers that Envoy gives itself, as the client sees them (Http::Utility::sendLocalReply)."""
+"""Answers as the client sees them: those that Envoy gives itself, and what it does to those of upstreams."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import quote
 
 from tests.simulate.headers import apply_all, with_header
-from tests.simulate.model import Edits, Headers, Reply, Request
+from tests.simulate.model import Edits, Forward, Headers, Reply, Request
 
 _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """HTTP status -> gRPC status; any other is UNKNOWN (2)."""
@@ -31,7 +31,7 @@ def local_reply(
     if request.is_grpc:
         headers = with_header(headers, "content-type", "application/grpc")
         headers = with_header(headers, "grpc-status", str(_GRPC_STATUS.get(status, 2)))
-        if body:
+        if body and request.method != "HEAD":
             headers = with_header(headers, "grpc-message", quote(body.decode("utf-8", "replace"), safe=_GRPC_SAFE))
         return Reply(200, flags, details, headers)
     if body and not any(name == "content-type" for name, _ in headers):
@@ -50,3 +50,11 @@ def with_headers(reply: Reply, headers: Headers) -> Reply:
     for name, value in headers:
         merged = with_header(merged, name, value)
     return replace(reply, headers=merged)
+
+
+def response_headers(outcome: Forward, headers: Headers) -> Headers:
+    """What the client gets of an upstream's headers. Formats see the request as it was sent on."""
+    headers = apply_all(headers, outcome.response_edits, outcome.request)
+    for name, value in outcome.response_set:
+        headers = with_header(headers, name, value)
+    return headers

@@ -4,7 +4,7 @@ A verdict is a distribution: Envoy draws lots for weighted clusters, runtime fra
 probabilities are exact fractions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, TypeAlias
@@ -249,3 +249,15 @@ class Verdict:
 def scaled(chances: tuple[Chance, ...], by: Fraction) -> tuple[Chance, ...]:
     """The same chances as a part of a whole."""
     return tuple(replace(chance, probability=chance.probability * by) for chance in chances)
+
+
+def merged(chances: Iterable[Chance]) -> tuple[Chance, ...]:
+    """Equal replies as one: what led to them made no difference, so that only the steps of the first are kept."""
+    found: list[Chance] = []
+    for chance in chances:
+        same = next((i for i, other in enumerate(found) if other.outcome == chance.outcome), None)
+        if same is None or not isinstance(chance.outcome, Reply):
+            found.append(chance)
+        else:
+            found[same] = replace(found[same], probability=found[same].probability + chance.probability)
+    return tuple(found)

@@ -62,16 +62,17 @@ def _expand(found: re.Match[str], rewrite: str) -> str:
     def piece(escape: re.Match[str]) -> str:
         if escape[1] == "\\":
             return "\\"
-        index = int(escape[1])
-        return (found[index] or "") if index <= (found.re.groups or 0) else ""
+        return found[int(escape[1])] or ""
 
     return re.sub(r"\\([0-9\\])", piece, rewrite)
 
 
 def replace_all(pattern: str, value: str, rewrite: str) -> str:
-    """RE2::GlobalReplace: no empty match right behind a match."""
+    """RE2::GlobalReplace: no empty match right behind a match; nothing at all if a group is named that is not there."""
     out, at, last = [], 0, -1
     expression = compiled(pattern)
+    if any(int(group) > expression.groups for group in re.findall(r"\\(?:\\|(\d))", rewrite) if group):
+        return value
     while at <= len(value):
         found = expression.search(value, at)
         if found is None:

@@ -19,13 +19,12 @@ from tests.simulate.fields import (
     number,
     runtime_share,
     seconds,
-    share,
     text,
 )
-from tests.simulate.headers import apply_all, edits_of, with_header
+from tests.simulate.headers import edited, edits_of, grpc_timeout, with_header
 from tests.simulate.http_filters import Passing
 from tests.simulate.local_reply import local_reply
-from tests.simulate.model import Chance, Connection, Edits, Forward, Mirror, Outcome, Reply, Request, Trace
+from tests.simulate.model import Connection, Edits, Forward, Mirror, Outcome, Reply, Request, Trace
 from tests.simulate.redirect import location, status_of
 from tests.simulate.resources import Resources
 from tests.simulate.rewrite import rewrite, rewritten_path
@@ -105,8 +104,8 @@ def answer(place: Place, request: Request, trace: Trace) -> Reply | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """A cluster, and the weighted cluster that it comes from."""
+class Target:
+    """A cluster, and the weighted cluster that it comes from. Envoy chooses it together with the route."""
 
     cluster: str
     weighted: Message | None = None
@@ -114,15 +113,18 @@ class _Target:
     subset: Message = field(default_factory=dict)
 
 
-def clusters_of(place: Place, request: Request) -> Iterator[tuple[Fraction, _Target]]:
-    """The clusters of a route action with their probabilities."""
+def clusters_of(place: Place, request: Request) -> Iterator[tuple[Fraction, Target]]:
+    """The clusters of a route with their probabilities; one without a name for a route that sends nothing on."""
+    if "route" not in place.route:
+        yield Fraction(1), Target("")
+        return
     action = at(place.route, "route")
     match = at(action, "metadata_match", "filter_metadata", "envoy.lb")
     if "cluster" in action:
-        yield Fraction(1), _Target(text(action, "cluster"), path="route.cluster", subset=match)
+        yield Fraction(1), Target(text(action, "cluster"), path="route.cluster", subset=match)
     elif "cluster_header" in action:
         named = request.value(text(action, "cluster_header")) or ""
-        yield Fraction(1), _Target(named, path="route.cluster_header", subset=match)
+        yield Fraction(1), Target(named, path="route.cluster_header", subset=match)
     elif "weighted_clusters" in action:
         shares = items(at(action, "weighted_clusters"), "clusters")
         total = sum(number(weighted, "weight") for weighted in shares)
@@ -132,7 +134,7 @@ def clusters_of(place: Place, request: Request) -> Iterator[tuple[Fraction, _Tar
             own = at(weighted, "metadata_match", "filter_metadata", "envoy.lb")
             if part:
                 path = f"route.weighted_clusters.clusters[{i}]"
-                yield Fraction(part, total), _Target(name, weighted, path, {**match, **own})
+                yield Fraction(part, total), Target(name, weighted, path, {**match, **own})
     else:
         raise UnsupportedError(f"RouteAction: {sorted(action)}")
 
@@ -158,23 +160,30 @@ def _mirrors(action: Message, request: Request) -> tuple[Mirror, ...]:
     return tuple(found)
 
 
-def _timeout(action: Message) -> Fraction | None:
+def _timeout(action: Message, request: Request) -> Fraction | None:
+    """Of the whole request; that of gRPC may be the client's own, up to a limit (`max_grpc_timeout`)."""
     given = seconds(action, "timeout")
     limit = DEFAULT_TIMEOUT if given is None else given
+    if request.is_grpc and (most := seconds(action, "max_grpc_timeout")) is not None:
+        asked = grpc_timeout(request.value("grpc-timeout") or "")
+        limit = most if not asked else min(asked, most or asked)
     return limit or None
 
 
-def _upstream_request(place: Place, target: _Target, request: Request) -> Request:
+def _upstream_request(place: Place, target: Target, request: Request) -> Request:
     """Headers first, a weighted cluster's own host, then the route's host and path, then Envoy's own headers."""
     action, weighted = at(place.route, "route"), target.weighted
     seen = request
     for edits in place.levels("request", weighted):
-        seen = replace(seen, headers=apply_all(seen.headers, (edits,), seen))
+        seen = edited(seen, edits)
         if weighted is not None and edits == edits_of(weighted, "request"):
             seen = _own_host(weighted, seen)
     if weighted is not None and not edits_of(weighted, "request"):
         seen = _own_host(weighted, seen)
     seen = rewrite(action, at(place.route, "match"), seen, keep_original=not place.quiet)
+    limit = _timeout(action, request)
+    if request.is_grpc and limit is not None:
+        seen = replace(seen, headers=with_header(seen.headers, "grpc-timeout", f"{int(limit * 1000)}m"))
     if flag(place.host, "include_request_attempt_count"):
         seen = replace(seen, headers=with_header(seen.headers, "x-envoy-attempt-count", "1"))
     return seen
@@ -185,32 +194,16 @@ def _own_host(weighted: Message, request: Request) -> Request:
 
 
 def forward(
-    place: Place, passing: Passing, resources: Resources, connection: Connection, trace: Trace
-) -> Iterator[Chance]:
-    """Send the request on: one chance a cluster."""
-    action = at(place.route, "route")
-    for part, target in clusters_of(place, passing.request):
-        seen = trace.fork()
-        path = f"{place.path}.{target.path}"
-        seen.note("route action", place.resource, path, f"{target.cluster} with probability {part}")
-        yield Chance(part, _to(place, action, target, passing, resources, connection, seen), tuple(seen.steps))
-
-
-def _to(
-    place: Place,
-    action: Message,
-    target: _Target,
-    passing: Passing,
-    resources: Resources,
-    connection: Connection,
-    trace: Trace,
+    place: Place, target: Target, passing: Passing, resources: Resources, connection: Connection, trace: Trace
 ) -> Outcome:
+    """Send the request on to a cluster."""
+    action = at(place.route, "route")
     edits = place.levels("response", target.weighted)
     request = _upstream_request(place, target, passing.request)
     endpoints = endpoints_of(target.cluster, resources, connection, trace, target.subset, request.authority)
     if endpoints is None:
         status = _NOT_FOUND_STATUS[text(action, "cluster_not_found_response_code", "SERVICE_UNAVAILABLE")]
-        return local_reply(request, status, flags="NC", details="cluster_not_found", edits=edits)
+        return local_reply(passing.request, status, flags="NC", details="cluster_not_found", edits=edits)
     if not endpoints:
         details = "no_healthy_upstream"
         return local_reply(request, 503, b"no healthy upstream", flags="UH", details=details, edits=edits)
@@ -221,13 +214,10 @@ def _to(
         endpoints=endpoints,
         response_edits=edits,
         response_set=passing.response_set,
-        timeout=_timeout(action),
+        timeout=_timeout(action, passing.request),
         attempts=1 + (number(retries, "num_retries", 1) if retries else 0),
         retry_on=tuple(word for word in text(retries, "retry_on").split(",") if word),
         mirrors=_mirrors(action, request),
         hash_by=_hash_keys(action),
         delay=passing.delay,
     )
-
-
-__all__ = ["Place", "answer", "clusters_of", "forward", "share"]
