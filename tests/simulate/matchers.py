@@ -51,19 +51,17 @@ def _value_matches(matcher: Message, kind: str, value: str) -> bool:
 def header_matches(matcher: Message, request: Request) -> bool:
     """`HeaderMatcher`.
 
-    A missing header satisfies no matcher of values, not even an inverted one, unless it is read as empty.
+    A missing header satisfies no matcher of values, not even an inverted one, unless it is read as empty. Of several
+    values one is enough (since Envoy 1.39; before, they were joined by commas).
     Source: envoy.config.route.v3.HeaderMatcher.
     """
-    name, invert = text(matcher, "name"), flag(matcher, "invert_match")
-    value = request.value(name)
-    empty_if_missing = flag(matcher, "treat_missing_header_as_empty")
+    invert, values = flag(matcher, "invert_match"), request.values(text(matcher, "name").lower())
+    if not values and flag(matcher, "treat_missing_header_as_empty"):
+        values = ("",)
     kind = only(matcher, _HEADER_KINDS) or "present_match"
     if kind == "present_match":
-        there = value is not None or empty_if_missing
-        return (there == flag(matcher, "present_match", True)) != invert
-    if value is None and not empty_if_missing:
-        return False
-    return _value_matches(matcher, kind, value or "") != invert
+        return (bool(values) == flag(matcher, "present_match", True)) != invert
+    return bool(values) and any(_value_matches(matcher, kind, value) for value in values) != invert
 
 
 def query_parameters(path: str) -> dict[str, str]:

@@ -11,15 +11,19 @@ from tests.simulate.route_match import PATH_KINDS
 _HOST_KINDS = ("host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex")
 
 
+def _replaced(action: Message, request: Request) -> str:
+    rewrite_ = at(action, "regex_rewrite")
+    return replace_all(text(at(rewrite_, "pattern"), "regex"), request.pure_path, text(rewrite_, "substitution"))
+
+
 def rewritten_path(action: Message, match: Message, request: Request) -> str:
     """Path and query. A prefix is replaced by its length; an exact path and an expression are replaced whole."""
     pure, rest = request.pure_path, request.path[len(request.pure_path) :]
     if "path_rewrite_policy" in action or "path_rewrite" in action:
         raise UnsupportedError("path_rewrite_policy")
     if "regex_rewrite" in action:
-        rewrite = at(action, "regex_rewrite")
-        pattern = text(at(rewrite, "pattern"), "regex")
-        return replace_all(pattern, pure, text(rewrite, "substitution")) + rest
+        new = _replaced(action, request)
+        return new + rest if new else request.path  # an empty path is no path
     prefix = text(action, "prefix_rewrite")
     if not prefix:
         return request.path
@@ -53,6 +57,7 @@ def rewrite(action: Message, match: Message, request: Request, keep_original: bo
             )
         if keep_original:
             headers = with_header(headers, "x-envoy-original-host", request.authority)
-    if keep_original and any(name in action for name in ("prefix_rewrite", "regex_rewrite")):
+    emptied = "regex_rewrite" in action and path == request.path and not _replaced(action, request)
+    if keep_original and not emptied and any(name in action for name in ("prefix_rewrite", "regex_rewrite")):
         headers = with_header(headers, "x-envoy-original-path", request.path)
     return replace(request, path=path, authority=host or request.authority, headers=headers)
