@@ -3,12 +3,12 @@
 Whether a value is a message of Envoy's is found out when it is compiled: kinds do not know Envoy.
 """
 
-import re
 from collections.abc import Iterable
 
 from pypilot.kinds.base import Finding, Kind
 from pypilot.kinds.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter, FilterMatch
 from pypilot.kinds.re2 import is_re2
+from pypilot.kinds.re2_search import Search, compile_search
 
 MANAGER = "envoy.filters.network.http_connection_manager"
 MAX_VERSION_PATTERN = 1024
@@ -69,41 +69,9 @@ def counts_as(patch: EnvoyConfigObjectPatch) -> str:
     return "ADD" if operation in INSERTS and not ordered else operation
 
 
-def _repeats_choices(text: str) -> bool:
-    """True for a repeated group that repeats or chooses inside, on which Python's matcher can take for ever."""
-    choices: list[bool] = [False]
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\":
-            at += 2
-            continue
-        if char == "[":
-            end = text.find("]", at + 2)
-            at = len(text) if end < 0 else end + 1
-            continue
-        if char == "(":
-            choices.append(False)
-        elif char == ")" and len(choices) > 1:
-            inside = choices.pop()
-            repeated = text[at + 1 : at + 2] in ("*", "+", "{")
-            if inside and repeated:
-                return True
-            choices[-1] = choices[-1] or inside or repeated
-        elif char in "*+{|?":
-            choices[-1] = True
-        at += 1
-    return False
-
-
-def version_pattern(text: str) -> re.Pattern[str] | None:
+def version_search(text: str) -> Search | None:
     """The expression of `proxyVersion`; None for one that matches no proxy (EF-004)."""
-    if len(text) > MAX_VERSION_PATTERN or not is_re2(text) or _repeats_choices(text):
-        return None
-    try:
-        return re.compile(text)
-    except re.error:
-        return None
+    return compile_search(text) if len(text) <= MAX_VERSION_PATTERN else None
 
 
 def _validate_proxy(patch: EnvoyConfigObjectPatch, path: str) -> Iterable[Finding]:
@@ -113,8 +81,8 @@ def _validate_proxy(patch: EnvoyConfigObjectPatch, path: str) -> Iterable[Findin
         yield Finding(field, f"longer than {MAX_VERSION_PATTERN} characters: it matches no proxy", "warning")
     elif text and not is_re2(text):
         yield Finding(field, f"not an expression of RE2: {text!r} (VAL-010)")
-    elif text and version_pattern(text) is None:
-        yield Finding(field, f"cannot be matched in bounded time: {text!r}; repeat no group that repeats or chooses")
+    elif text and version_search(text) is None:
+        yield Finding(field, f"{text!r} has parts of RE2 that pypilot cannot match (nesting, Unicode classes)")
 
 
 def _validate_filter(patch: EnvoyConfigObjectPatch, wanted: FilterMatch, path: str) -> Iterable[Finding]:

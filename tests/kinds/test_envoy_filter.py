@@ -6,7 +6,7 @@ import pytest
 
 from pypilot.kinds import kind_of
 from pypilot.kinds.envoy_filter import EnvoyFilter
-from pypilot.kinds.envoy_filter_validation import version_pattern
+from pypilot.kinds.envoy_filter_validation import version_search
 from pypilot.kinds.parse import Parsed, parse_object
 
 MANAGER = "envoy.filters.network.http_connection_manager"
@@ -37,7 +37,7 @@ REJECTED = {
     "no value": ({"applyTo": "CLUSTER", "patch": {"operation": "ADD"}}, "patch.value"),
     "value is a list": ({"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": []}}, "patch.value"),
     "bad expression": (changed(proxy={"proxyVersion": "1.("}), "match.proxy.proxyVersion"),
-    "slow expression": (changed(proxy={"proxyVersion": "^(1|1.)+x"}), "match.proxy.proxyVersion"),
+    "odd expression": (changed(proxy={"proxyVersion": r"\p{Greek}"}), "match.proxy.proxyVersion"),
     "match of another kind": (changed("CLUSTER", listener={"portNumber": 5}), "match.listener"),
     "two matches": (changed(listener={}, cluster={}), "match"),
     "nameless filter": (changed(listener=named("")), "match.listener.filterChain.filter.name"),
@@ -123,11 +123,11 @@ def test_a_selector_without_labels_is_told() -> None:
 )
 def test_versions_are_searched(pattern: str, version: str, matches: bool) -> None:
     """EF-004."""
-    compiled = version_pattern(pattern)
-    assert compiled is not None
-    assert (compiled.search(version) is not None) == matches
+    search = version_search(pattern)
+    assert search is not None
+    assert search.found_in(version) == matches
 
 
-@pytest.mark.parametrize("pattern", ["x" * 1025, "(a+)+b", "(a|a)*b", "(a*)*", "((a?)b?)+", r"(\d+\.)+x", "(?=a)"])
+@pytest.mark.parametrize("pattern", ["x" * 1025, r"\pL", "(?=a)", "("])
 def test_some_expressions_match_no_version(pattern: str) -> None:
-    assert version_pattern(pattern) is None
+    assert version_search(pattern) is None

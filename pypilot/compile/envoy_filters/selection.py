@@ -11,7 +11,7 @@ from pypilot.compile.envoy_filters.model import Patch, PatchKey, PatchKeys
 from pypilot.compile.envoy_filters.values import filter_patches
 from pypilot.compile.targets import pod_of
 from pypilot.kinds.envoy_filter import EnvoyFilter, PolicyTargetReference, ProxyMatch
-from pypilot.kinds.envoy_filter_validation import LISTENER_PARTS, ROUTE_PARTS, version_pattern
+from pypilot.kinds.envoy_filter_validation import LISTENER_PARTS, ROUTE_PARTS, version_search
 from pypilot.wire.node import Labels, Proxy
 from pypilot.world.reader import Reader
 
@@ -97,8 +97,8 @@ def _is_proxy(wanted: ProxyMatch | None, version: str, metadata: Labels) -> bool
     if wanted is None:
         return True
     if wanted.proxy_version:
-        pattern = version_pattern(wanted.proxy_version)
-        if pattern is None or not version or pattern.search(version) is None:
+        search = version_search(wanted.proxy_version)
+        if search is None or not version or not search.found_in(version):
             return False
     carried = dict(metadata)
     return all(carried.get(key) == value for key, value in wanted.metadata.items())
