@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pypilot.compile.envoy_filters.findings import bad_values, idle_patches, outcome
+from pypilot.compile.envoy_filters.values import filter_patches
 from pypilot.compile.generators import GENERATORS
 from pypilot.engine.memo import Memo
 from pypilot.kinds import kind_of
@@ -82,10 +83,6 @@ VALUES = st.one_of(
     ),
     st.dictionaries(st.sampled_from(["name", "filters", "domains", "typed_config", "metadata", "type"]), JUNK),
 )
-
-
-def without_nothing(value: Any) -> Any:
-    return {k: v for k, v in value.items() if v is not None}
 
 
 CHAIN = st.fixed_dictionaries(
@@ -187,6 +184,8 @@ def test_nothing_raises_and_the_memo_makes_no_difference(found: list[dict[str, A
             assert len(names) == len(set(names)), type_url
     told = [*bad_values(reader), *idle_patches(reader, (memo.root(outcome, proxy) for proxy in PROXIES))]
     assert all(finding.field.startswith("spec.configPatches[") for _, finding in told)
+    for ref in reader.envoy_filter_refs():  # what was applied is as it was read
+        assert memo.root(filter_patches, ref) == filter_patches(reader, ref)
 
 
 UNPATCHED = bodies(Memo(world([])))

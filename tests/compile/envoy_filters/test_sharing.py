@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pypilot.engine.memo import Memo
+from pypilot.wire.decode import resource_to_dict
 from pypilot.world.advance import advance
 from pypilot.world.delta import Delta
 from tests.compile.envoy_filters.worlds import (
@@ -19,6 +20,7 @@ from tests.compile.envoy_filters.worlds import (
     patch,
     world,
 )
+from tests.world.objects import service
 
 PATCHES: list[dict[str, Any]] = [
     patch("LISTENER", "MERGE", {"tcp_backlog_size": 3, "bind_to_port": True}),
@@ -62,6 +64,19 @@ def test_proxies_with_the_same_patches_share() -> None:
     one, two = compiled(memo, SHOP), compiled(memo, SHOP_TOO)
     assert one["RDS"] is two["RDS"]
     assert one["CDS"].chunks[0] is two["CDS"].chunks[0]
+
+
+def test_a_patch_does_the_same_to_everything_that_it_matches() -> None:
+    """EF-020: patches and what is shared stay clean while they are applied."""
+    extra = [service(f"s{i}", "shop") for i in range(3)]
+    marks = patch("VIRTUAL_HOST", "MERGE", {"request_headers_to_remove": ["x-mark"]}, routeConfiguration={"name": "80"})
+    route = patch("HTTP_ROUTE", "MERGE", {"response_headers_to_remove": ["x-mark"]}, routeConfiguration={"name": "80"})
+    now = advance(world(envoy_filter(marks, route)), Delta(upserts=tuple(extra)))
+    (resource,) = (r for r in compiled(Memo(now), SHOP)["RDS"] if r.name == "80")
+    hosts = resource_to_dict(resource)["virtual_hosts"]
+    assert len(hosts) == 5
+    assert {tuple(host["request_headers_to_remove"]) for host in hosts} == {("x-mark",)}
+    assert {tuple(r["response_headers_to_remove"]) for host in hosts for r in host["routes"]} == {("x-mark",)}
 
 
 APPLIERS = ("patched_listener", "patched_configuration", "patched_cluster", "filter_patches")
