@@ -1,4 +1,4 @@
-"""What callers get without a route, an endpoint, a connection, room, or an answer (OUT-005…OUT-010, OUT-016)."""
+"""What callers get without a route, an endpoint, a connection, room, or an answer (OUT-005…010, OUT-016)."""
 
 import asyncio
 

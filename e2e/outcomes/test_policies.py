@@ -1,4 +1,4 @@
-"""What callers get whose token, identity or permission is not right (OUT-012, OUT-013, OUT-014)."""
+"""What callers get whose token, identity or permission is not right (OUT-012…014)."""
 
 import asyncio
 import base64

@@ -66,6 +66,7 @@ async def test_simple_shows_the_secrets_certificate(stage: Stage, web: Caller, a
 async def test_an_unknown_server_name_is_closed_in_the_handshake_and_logged_nr(
     stage: Stage, web: Caller, app: Start, host: str
 ) -> None:
+    """OUT-017."""
     https = Https(stage, host, mode="SIMPLE")
     await stage.apply(*https.objects(await app()))
     since = web.access_log.mark()
