@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+from pypilot.compile.advice import ADVISERS
 from pypilot.engine.last_good import CredentialGuard
 from pypilot.engine.loop import Debounce, Engine, Generator
 from pypilot.settings import Settings
@@ -31,7 +32,7 @@ def constants_of(settings: Settings) -> Constants:
 def make_engine(settings: Settings, generators: Mapping[str, Generator]) -> Engine:
     """An engine over an empty world, which lets no credential in that cannot be served."""
     debounce = Debounce(quiet=settings.debounce_quiet, longest=settings.debounce_max)
-    return Engine(generators, constants_of(settings), debounce, CredentialGuard(time.time))
+    return Engine(generators, constants_of(settings), debounce, CredentialGuard(time.time), advisers=ADVISERS)
 
 
 def load(settings: Settings, generators: Mapping[str, Generator]) -> tuple[Engine, tuple[Problem, ...]]:

@@ -19,6 +19,7 @@ PAGES = {
     "/debug/syncz": "what each proxy was sent and what it accepted",
     "/debug/config_dump?proxyID=NAME.NAMESPACE": "the configuration of one proxy (&include_eds for endpoints)",
     "/debug/problems": "everything that is wrong with the configuration",
+    "/debug/warnings": "what has no effect or refers to nothing (?kind=, namespace=, name=, code=)",
     "/debug/connections": "the connected proxies and what they watch",
     "/debug/kinds": "how many objects of each kind are known, and how watching them goes",
     "/debug/views": "how well proxies share, and what was compiled",
@@ -60,6 +61,10 @@ def debug_app(facts: Facts) -> web.Application:
     async def problems(_: web.Request) -> web.Response:
         return _json([views.problem(p) for p in await facts.problems()])
 
+    async def warnings(request: web.Request) -> web.Response:
+        wanted = {key: request.query[key] for key in ("kind", "namespace", "name", "code") if key in request.query}
+        return _json(views.warnings(await facts.problems(), wanted))
+
     async def kinds(_: web.Request) -> web.Response:
         return _json(views.kinds(facts.engine.world, facts.cluster()))
 
@@ -97,6 +102,7 @@ def debug_app(facts: Facts) -> web.Application:
             web.get("/debug/syncz", syncz),
             web.get("/debug/config_dump", dump),
             web.get("/debug/problems", problems),
+            web.get("/debug/warnings", warnings),
             web.get("/debug/connections", connections),
             web.get("/debug/kinds", kinds),
             web.get("/debug/views", view_counts),

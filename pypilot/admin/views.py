@@ -1,10 +1,11 @@
 """What the debug pages say, as plain JSON data. Pure: everything comes in as arguments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from pypilot.engine.loop import EngineStatistics
+from pypilot.kinds.codes import CODES
 from pypilot.sources.kubernetes.statistics import Statistics
 from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, short_name
 from pypilot.world.delta import Problem
@@ -22,6 +23,7 @@ def problem(found: Problem) -> Json:
     return {
         "severity": found.severity,
         "code": found.code,
+        "number": CODES[found.code].number if found.code in CODES else "",
         "file": found.origin.source if found.origin else "",
         "line": found.origin.line if found.origin else 0,
         "kind": found.ref.kind if found.ref else "",
@@ -29,6 +31,26 @@ def problem(found: Problem) -> Json:
         "name": found.ref.name if found.ref else "",
         "field": found.field,
         "message": found.message,
+    }
+
+
+def warnings(found: Iterable[Problem], wanted: Mapping[str, str]) -> Json:
+    """`/debug/warnings`: the warnings like `wanted` (kind, namespace, name, code), and what the codes mean."""
+    shown = [entry for entry in map(problem, found) if entry["severity"] == "warning"]
+    shown = [entry for entry in shown if all(entry.get(key) == value for key, value in wanted.items())]
+    codes = [CODES[name] for name in sorted({entry["code"] for entry in shown}) if name in CODES]
+    return {
+        "warnings": shown,
+        "codes": {
+            code.name: {
+                "number": code.number,
+                "meaning": code.meaning,
+                "remedy": code.remedy,
+                "istio": list(code.istio),
+                "documentation": code.url,
+            }
+            for code in codes
+        },
     }
 
 

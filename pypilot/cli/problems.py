@@ -1,4 +1,4 @@
-"""How problems are shown on a command line: one line each, `file:line: severity: object: field: message`."""
+"""How problems are shown on a command line: one line each, `file:line: severity: object: field: message [code]`."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,8 @@ def problem_line(problem: Problem) -> str:
     where = click.style(f"{problem.origin}: ", bold=True) if problem.origin else ""
     severity = click.style(problem.severity, fg=_COLOURS[problem.severity])
     what = [str(problem.ref)] if problem.ref else []
-    return f"{where}{severity}: {': '.join([*what, *([problem.field] if problem.field else []), problem.message])}"
+    text = ": ".join([*what, *([problem.field] if problem.field else []), problem.message])
+    return f"{where}{severity}: {text} [{problem.code}]"
 
 
 def counted(problems: Iterable[Problem]) -> str:

@@ -137,6 +137,11 @@ def destination_rule_for(reader: Reader, view: ProxyView, service: MeshService) 
     return general
 
 
+def possible_rules(reader: Reader, namespace: str, service: MeshService) -> Selection:
+    """All rules that hold for a service for some client of a namespace, those with a selector included."""
+    return tuple(ref for group in _candidates(reader, namespace, service) for ref in group.refs)
+
+
 def inbound_destination_rule(reader: Reader, namespace: str, service: MeshService) -> Selection | None:
     """The rules for traffic that a workload of a namespace receives as a service: selectors do not count (DR-080)."""
     general: Selection | None = None

@@ -14,6 +14,7 @@ import structlog
 
 from pypilot.compile.envoy_filters.findings import bad_values, idle_patches, outcome
 from pypilot.compile.view import ProxyView, view_of
+from pypilot.engine.advice import Advice, Adviser
 from pypilot.engine.memo import Memo
 from pypilot.kinds.base import Ref
 from pypilot.wire.node import Proxy
@@ -71,10 +72,12 @@ class Engine:
         debounce: Debounce | None = None,
         guard: Guard | None = None,
         linger: float = 30.0,
+        advisers: Mapping[str, Adviser] | None = None,
     ) -> None:
         """`linger`: seconds for which what a proxy used is kept after it has gone, in case it or its like come back."""
         self.world = World(constants=constants or Constants())
         self.memo = Memo(self.world)
+        self._advice = Advice(self.memo, advisers or {})
         self.debounce = debounce or Debounce()
         self._generators = generators
         self._guard = guard
@@ -204,7 +207,7 @@ class Engine:
         return made
 
     def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong now: with the sources, the credentials, the mesh and the compilation."""
+        """Everything that is wrong now: with the sources, the credentials, the mesh, compilation, references."""
         origins = self.world.origins
         found = [p for problems in self._source_problems.values() for p in problems]
         found.extend(self._guard_problems)
@@ -212,6 +215,7 @@ class Engine:
         found.extend(self._apply_problems.values())
         found.extend(self._compile_problems.values())
         found.extend(self._filter_problems())
+        found.extend(self._advice.problems(self.world))
         return tuple(
             Problem(p.message, p.severity, p.code, p.ref, p.field, origins[p.ref])
             if p.origin is None and p.ref is not None and p.ref in origins

@@ -1,25 +1,30 @@
 """Istio AuthorizationPolicy (security.istio.io): who may do what (AZ rows)."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from pypilot.kinds.base import Object, Spec
+from pypilot.kinds.base import Object, Spec, unsupported
 from pypilot.kinds.peer_authentication import PodSelector
 
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
 
 
+_Target: TypeAlias = Annotated[
+    str, unsupported("policies of Gateways of the Gateway API and of waypoints are not attached")
+]
+
+
 class TargetReference(Spec, frozen=True):
     """`targetRefs[]` of the security kinds."""
 
-    kind: str
+    kind: _Target
     """Kind of the target: Gateway, GatewayClass, Service or ServiceEntry."""
-    name: str
+    name: _Target
     """Name of the target."""
-    group: str = ""
+    group: _Target = ""
     """API group of the target."""
-    namespace: str = ""
+    namespace: _Target = ""
     """Not to be set: targets are of the policy's own namespace."""
 
 

@@ -178,7 +178,7 @@ def validate(policy: AuthorizationPolicy) -> Iterable[Finding]:
     elif spec.provider is not None:
         yield Finding("spec.provider", f"action {spec.action} takes no provider (VAL-007)")
     if spec.action == "DENY" and not spec.rules:
-        yield Finding("spec.rules", "action DENY without rules has no effect (VAL-007)", "warning", "no_effect")
+        yield Finding("spec.rules", "action DENY without rules has no effect (VAL-007)", "warning", "no-effect")
     for i, rule in enumerate(spec.rules):
         yield from _validate_rule(rule, f"spec.rules[{i}]")
 

@@ -20,6 +20,16 @@ NOT_IN_API = msgspec.Meta(extra={"api": False})
 """Marks a field of a message that no API has: it is left out of resource definitions."""
 
 
+def unsupported(reason: str) -> msgspec.Meta:
+    """Marks a field of the API that has no effect; who sets it is told the reason (`unsupported-field`)."""
+    return msgspec.Meta(extra={"unsupported": reason})
+
+
+def deprecated(instead: str) -> msgspec.Meta:
+    """Marks a field that works but has a successor; who sets it is told which (`deprecated-field`)."""
+    return msgspec.Meta(extra={"deprecated": instead})
+
+
 class Ref(NamedTuple):
     """The key of an object: unique in a world. `namespace` is empty for cluster-scoped kinds."""
 
@@ -54,6 +64,11 @@ class Finding:
     message: str
     severity: Severity = "error"
     code: str = "invalid"
+
+
+def no_effect(path: str, because: str) -> Finding:
+    """A warning of a field that does nothing together with the others that are set."""
+    return Finding(path, f"has no effect: {because}", "warning", "no-effect")
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
@@ -201,6 +216,8 @@ class Kind:
     units: tuple[str, ...] = ()
     """Paths of list items that can be rejected alone (`spec.http[]`); a wrong field elsewhere rejects the object."""
     validate: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
+    advise: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
+    """What there is to warn of in an object without errors: fields without effect together with others."""
     open_fields: tuple[str, ...] = ()
     """Paths whose content pypilot deliberately does not read (`spec.containers[].image`); `*` reads nothing of it."""
 

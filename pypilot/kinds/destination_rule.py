@@ -1,10 +1,10 @@
 """Istio DestinationRule (networking.istio.io): the messages, field by field."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from pypilot.kinds.base import Duration, LabelSelector, Object, PortNumber, Spec, UInt32
+from pypilot.kinds.base import Duration, LabelSelector, Object, PortNumber, Spec, UInt32, deprecated, unsupported
 
 ClientTLSMode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
 SimpleLB = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
@@ -111,8 +111,10 @@ class OutlierDetection(Spec, frozen=True):
     """502, 503 and 504 in a row that eject a host."""
     consecutive_5xx_errors: UInt32 | None = msgspec.field(name="consecutive5xxErrors", default=None)
     """5xx in a row that eject a host; 5 if absent."""
-    consecutive_errors: UInt32 = 0
-    """Deprecated form of `consecutiveGatewayErrors`."""
+    consecutive_errors: Annotated[
+        UInt32, unsupported("Istio ignores it, too: use consecutiveGatewayErrors or consecutive5xxErrors")
+    ] = 0
+    """Former form of `consecutiveGatewayErrors`."""
     interval: Duration | None = None
     """Time between checks; 10s if absent."""
     base_ejection_time: Duration | None = None
@@ -176,7 +178,7 @@ class ConsistentHashLB(Spec, frozen=True):
     """Use a ring."""
     maglev: MagLev | None = None
     """Use a Maglev table."""
-    minimum_ring_size: int = 0
+    minimum_ring_size: Annotated[int, deprecated("ringHash.minimumRingSize")] = 0
     """Deprecated form of `ringHash.minimumRingSize`."""
 
 
@@ -218,8 +220,10 @@ class ZoneAwareLoadBalancerSetting(Spec, frozen=True):
     """Prefer the client's own zone."""
     min_cluster_size: int = 0
     """Fewest endpoints for it to have an effect."""
-    routing_enabled: float | None = None
-    """Share of the requests to which it applies, in percent."""
+    failover: Annotated[Any, unsupported("failover between regions is that of localityLbSetting")] = None
+    """Which region takes over."""
+    failover_priority: Annotated[Any, unsupported("failover by labels is that of localityLbSetting")] = None
+    """Labels to compare with the client's."""
 
 
 class WarmupConfiguration(Spec, frozen=True):
@@ -244,10 +248,14 @@ class LoadBalancerSettings(Spec, frozen=True):
     """Prefer or weigh localities."""
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     """Prefer the client's zone."""
-    warmup_duration_secs: Duration | None = None
+    warmup_duration_secs: Annotated[Duration | None, deprecated("warmup.duration")] = None
     """Deprecated form of `warmup.duration`."""
     warmup: WarmupConfiguration | None = None
     """Let new endpoints start with few requests."""
+    backend_utilization: Annotated[
+        Any, unsupported("balancing by the load that endpoints report (ORCA) is not implemented")
+    ] = None
+    """Weigh endpoints by their reported load."""
 
 
 class PortSelector(Spec, frozen=True):
@@ -295,8 +303,8 @@ class RetryBudget(Spec, frozen=True):
 
     percent: float | None = None
     """Most retries, in percent of the requests in flight."""
-    budget_interval: Duration | None = None
-    """Not implemented."""
+    budget_interval: Annotated[Duration | None, unsupported("only requests in flight are counted")] = None
+    """How long a request is counted."""
     min_retry_concurrency: UInt32 = 0
     """Retries that are always allowed."""
 

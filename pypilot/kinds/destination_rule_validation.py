@@ -14,6 +14,7 @@ from pypilot.kinds.destination_rule import (
     PortTrafficPolicy,
     TrafficPolicy,
 )
+from pypilot.kinds.destination_rule_advice import advise
 
 _LARGEST_TABLE = 5_000_011
 """Envoy `MaglevLbConfig.table_size`."""
@@ -116,6 +117,7 @@ KIND = Kind(
     "destinationrules",
     units=("spec.subsets[]", "spec.trafficPolicy.portLevelSettings[]"),
     validate=validate,
+    advise=advise,
     short_names=("dr",),
     columns=("spec.host",),
 )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from pypilot.kinds.base import LabelSelector, Object, Spec, UInt32
+from pypilot.kinds.base import LabelSelector, Object, Spec, UInt32, unsupported
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 ApplyTo = Literal[
@@ -123,7 +123,7 @@ class FilterChainMatch(Spec, frozen=True):
     """A network filter of the chain."""
     destination_port: UInt32 = 0
     """Destination port of the chain."""
-    transport_socket: str = ""
+    transport_socket: Annotated[str, unsupported("Istio ignores it, too")] = ""
     """Not used."""
 
 
@@ -132,7 +132,7 @@ class ListenerMatch(Spec, frozen=True):
 
     port_number: UInt32 = 0
     """Port of the listener; of a chain in virtualInbound and virtualOutbound."""
-    port_name: str = ""
+    port_name: Annotated[str, unsupported("Istio ignores it, too: use portNumber")] = ""
     """Not used."""
     filter_chain: FilterChainMatch | None = None
     """A filter chain of the listener."""
@@ -173,7 +173,7 @@ class EnvoyConfigObjectMatch(Spec, frozen=True):
     """The route configuration, and what is inside."""
     cluster: ClusterMatch | None = None
     """The cluster."""
-    waypoint: WaypointMatch | None = None
+    waypoint: Annotated[WaypointMatch | None, unsupported("waypoints are not served")] = None
     """What is patched in a waypoint."""
 
 
@@ -184,7 +184,7 @@ class Patch(Spec, frozen=True):
     """What is done with the object that matches."""
     value: dict[str, Any] | None = None
     """The Envoy object, or the part of it that is merged."""
-    filter_class: FilterClass = "UNSPECIFIED"
+    filter_class: Annotated[FilterClass, unsupported("say where with operation and match")] = "UNSPECIFIED"
     """Not used."""
 
 

@@ -130,20 +130,12 @@ def _validate_match(patch: EnvoyConfigObjectPatch, path: str) -> Iterable[Findin
     chain = listener.filter_chain
     if chain is not None and chain.filter is not None:
         yield from _validate_filter(patch, chain.filter, f"{path}.match.listener.filterChain.filter")
-    if listener.port_name:
-        yield Finding(f"{path}.match.listener.portName", "has no effect, use portNumber", "warning", "no-effect")
-    if chain is not None and chain.transport_socket:
-        field = f"{path}.match.listener.filterChain.transportSocket"
-        yield Finding(field, "has no effect", "warning", "no-effect")
 
 
 def _validate_operation(patch: EnvoyConfigObjectPatch, path: str) -> Iterable[Finding]:
     operation = patch.patch.operation
     if operation != "REMOVE" and patch.patch.value is None:
         yield Finding(f"{path}.patch.value", f"operation {operation} needs a value (VAL-010)")
-    if patch.patch.filter_class != "UNSPECIFIED":
-        field = f"{path}.patch.filterClass"
-        yield Finding(field, "has no effect, say where with operation and match", "warning", "no-effect")
     if patch.apply_to == "BOOTSTRAP":
         message = "is for the proxy's own agent, which reads it when the proxy starts; it is not sent to proxies"
         yield Finding(f"{path}.applyTo", message, "warning", "agent-only")

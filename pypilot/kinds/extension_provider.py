@@ -1,6 +1,10 @@
 """MeshConfig `extensionProviders[]`, as far as authorization asks them (AZ-034…039)."""
 
-from pypilot.kinds.base import Duration, Spec, UInt32
+from typing import Annotated, Any, TypeAlias
+
+from pypilot.kinds.base import Duration, Spec, UInt32, unsupported
+
+Telemetry: TypeAlias = Annotated[Any, unsupported("the Telemetry API is not implemented")]
 
 
 class RequestBody(Spec, frozen=True):
@@ -58,8 +62,8 @@ class ExtAuthzGrpc(Spec, frozen=True):
     """How long it may take; ten minutes if absent."""
     fail_open: bool = False
     """Requests pass while it cannot be asked."""
-    clear_route_cache: bool = False
-    """Not used: istiod does not use it either."""
+    clear_route_cache: Annotated[bool, unsupported("Istio ignores it, too")] = False
+    """Not used."""
     status_on_error: str = ""
     """Status of the answer while it cannot be asked; 403 if absent."""
     include_request_body_in_check: RequestBody | None = None
@@ -75,3 +79,16 @@ class ExtensionProvider(Spec, frozen=True):
     """Decides over HTTP."""
     envoy_ext_authz_grpc: ExtAuthzGrpc | None = None
     """Decides over gRPC."""
+    prometheus: Telemetry = None
+    stackdriver: Telemetry = None
+    zipkin: Telemetry = None
+    lightstep: Telemetry = None
+    datadog: Telemetry = None
+    opencensus: Telemetry = None
+    skywalking: Telemetry = None
+    opentelemetry: Telemetry = None
+    envoy_file_access_log: Telemetry = None
+    envoy_http_als: Telemetry = None
+    envoy_tcp_als: Telemetry = None
+    envoy_otel_als: Telemetry = None
+    sds: Annotated[Any, unsupported("secrets come from pypilot alone")] = None

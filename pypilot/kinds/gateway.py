@@ -1,9 +1,8 @@
 """Istio Gateway (networking.istio.io). `IstioGateway` here; the Gateway API's kind is another one."""
 
-from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pypilot.kinds.base import Finding, Kind, Object, PortNumber, Spec
+from pypilot.kinds.base import Object, PortNumber, Spec, unsupported
 
 TLSMode = Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]
 TLSProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
@@ -22,8 +21,8 @@ class GatewayPort(Spec, frozen=True):
     """HTTP, HTTPS, HTTP2, GRPC, GRPC-WEB, MONGO, TCP or TLS."""
     name: str = ""
     """Name of the port."""
-    target_port: int = 0
-    """Port to listen on in place of the Service's."""
+    target_port: Annotated[int, unsupported("Istio ignores it, too: the gateway's Service says the target port")] = 0
+    """Deprecated: port of the endpoint."""
 
 
 class TLSCertificate(Spec, frozen=True):
@@ -33,7 +32,7 @@ class TLSCertificate(Spec, frozen=True):
     """File with the certificate chain."""
     private_key: str = ""
     """File with the private key."""
-    ca_certificates: str = ""
+    ca_certificates: Annotated[str, unsupported("caCertificates of the server's tls holds for all pairs")] = ""
     """File with the CAs of client certificates."""
 
 
@@ -74,6 +73,10 @@ class ServerTLSSettings(Spec, frozen=True):
     """Allowed cipher suites, as Envoy names them."""
     ecdh_curves: tuple[str, ...] = ()
     """Allowed key exchange curves."""
+    insecure_skip_verify: Annotated[
+        bool | None, unsupported("a client certificate that cannot be verified is always refused")
+    ] = None
+    """Let clients in whose certificate cannot be verified."""
 
 
 class Server(Spec, frozen=True):
@@ -87,7 +90,7 @@ class Server(Spec, frozen=True):
     """Name of the server, unique within the Gateway."""
     bind: str = ""
     """Address or Unix socket to listen on."""
-    default_endpoint: str = ""
+    default_endpoint: Annotated[str, unsupported("Istio has never implemented it")] = ""
     """Not implemented."""
     tls: ServerTLSSettings | None = None
     """TLS settings; needed for HTTPS and TLS."""
@@ -109,52 +112,3 @@ class IstioGateway(Object, frozen=True, kw_only=True):
 
     spec: GatewaySpec = GatewaySpec()
     """Ports and hosts that a gateway serves."""
-
-
-def _validate_tls(server: Server, path: str) -> Iterable[Finding]:
-    tls, protocol = server.tls, server.port.protocol.upper()
-    if tls is None:
-        if protocol in ("HTTPS", "TLS"):
-            yield Finding(f"{path}.tls", f"a server with protocol {protocol} needs tls settings (VAL-005)")
-        return
-    if tls.https_redirect and protocol not in HTTP_PROTOCOLS:
-        yield Finding(f"{path}.tls.httpsRedirect", "allowed only on HTTP servers (VAL-005)")
-    if protocol in HTTP_PROTOCOLS:
-        return
-    has_credential = bool(tls.credential_name or tls.credential_names or tls.tls_certificates)
-    has_files = bool(tls.server_certificate and tls.private_key)
-    if tls.mode in ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL") and not (has_credential or has_files):
-        yield Finding(
-            f"{path}.tls.credentialName", f"mode {tls.mode} needs credentialName or certificate files (VAL-005)"
-        )
-    needs_ca = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL") and not (has_credential or tls.ca_cert_credential_name)
-    if needs_ca and not tls.ca_certificates:
-        yield Finding(f"{path}.tls.caCertificates", f"mode {tls.mode} needs a CA to verify clients (VAL-005)")
-    if tls.mode == "ISTIO_MUTUAL" and (has_credential or has_files):
-        yield Finding(f"{path}.tls.mode", "ISTIO_MUTUAL uses the mesh's own certificates: remove the others (VAL-005)")
-
-
-def validate(gateway: IstioGateway) -> Iterable[Finding]:
-    """Server checks of VAL-005."""
-    for i, server in enumerate(gateway.spec.servers):
-        path = f"spec.servers[{i}]"
-        if server.port.protocol.upper() not in PROTOCOLS:
-            yield Finding(f"{path}.port.protocol", f"unknown protocol {server.port.protocol!r}")
-        if not server.hosts:
-            yield Finding(f"{path}.hosts", "at least one host is needed")
-        for j, host in enumerate(server.hosts):
-            name = host.rpartition("/")[2]
-            if not name or "*" in name.removeprefix("*.").removeprefix("*"):
-                yield Finding(f"{path}.hosts[{j}]", f"invalid host {host!r}: a wildcard may only be the first label")
-        yield from _validate_tls(server, path)
-
-
-KIND = Kind(
-    IstioGateway,
-    "networking.istio.io",
-    ("v1", "v1beta1", "v1alpha3"),
-    "gateways",
-    units=("spec.servers[]",),
-    validate=validate,
-    short_names=("gw",),
-)

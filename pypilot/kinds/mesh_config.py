@@ -1,14 +1,14 @@
-"""Istio MeshConfig and the ProxyConfig in it: the fields that change what is compiled (MESH and PC rows).
+"""Istio MeshConfig and the ProxyConfig in it: all fields; those without effect say why (MESH and PC rows).
 
 Not a Kubernetes kind: the text comes from a ConfigMap or a file.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from pypilot.kinds.base import Duration, Spec, UInt32
+from pypilot.kinds.base import NOT_IN_API, Duration, Spec, UInt32, unsupported
 from pypilot.kinds.destination_rule import (
     ClientTLSSettings,
     ConnectionPoolSettings,
@@ -18,6 +18,15 @@ from pypilot.kinds.destination_rule import (
 )
 from pypilot.kinds.extension_provider import ExtensionProvider
 from pypilot.kinds.virtual_service import HTTPRetry
+
+Agent: TypeAlias = Annotated[
+    Any, unsupported("it is for Istio's agent and injection; nothing that a proxy is sent depends on it")
+]
+Tracer: TypeAlias = Annotated[Any, unsupported("tracers of bootstraps and of the Telemetry API are not configured")]
+Provider: TypeAlias = Annotated[Any, unsupported("the Telemetry API is not implemented")]
+Authority: TypeAlias = Annotated[Any, unsupported("pypilot signs no workload certificates")]
+Ambient: TypeAlias = Annotated[Any, unsupported("it is for the ambient mode, which is not implemented")]
+Limit: TypeAlias = Annotated[Any, unsupported("Istio's agent puts this limit into a proxy's bootstrap")]
 
 
 class LabelRequirement(Spec, frozen=True):
@@ -96,12 +105,56 @@ class Topology(Spec, frozen=True):
 
 
 class Tracing(Spec, frozen=True):
-    """`defaultConfig.tracing` (PC-007): sampling only; providers belong to telemetry."""
+    """`defaultConfig.tracing` (PC-007): sampling and tags; where traces go belongs to telemetry."""
 
     sampling: float | None = None
     max_path_tag_length: UInt32 = 0
     custom_tags: dict[str, Any] = {}
     enable_istio_tags: bool | None = None
+    zipkin: Tracer = None
+    lightstep: Tracer = None
+    datadog: Tracer = None
+    stackdriver: Tracer = None
+    open_census_agent: Tracer = None
+    tls_settings: Tracer = None
+
+
+class ProxyHeaders(Spec, frozen=True):
+    """`defaultConfig.proxyHeaders` (PC-011…017): read together with what the node carries, hence no types here."""
+
+    forwarded_client_cert: Any = None
+    set_current_client_cert_details: Any = None
+    request_id: Any = None
+    server: Any = None
+    attempt_count: Any = None
+    envoy_debug_headers: Any = None
+    metadata_exchange_headers: Any = None
+    preserve_http1_header_case: Any = None
+    x_forwarded_host: Any = None
+    x_forwarded_port: Any = None
+
+
+class ConnectionSettings(Spec, frozen=True):
+    """`defaultConfig.connectionSettings` (PC-018, PC-019): likewise."""
+
+    profile: Any = None
+    listener_per_connection_buffer_limit_bytes: Any = None
+    cluster_per_connection_buffer_limit_bytes: Limit = None
+    listener_connection_limit: Limit = None
+    global_downstream_connection_limit: Limit = None
+    http_idle_timeout: Any = None
+    http_max_connection_duration: Any = None
+    http_max_stream_duration: Any = None
+    http_stream_idle_timeout: Any = None
+    http_request_timeout: Any = None
+    http_request_headers_timeout: Any = None
+    http_drain_timeout: Any = None
+    http_max_concurrent_streams: Any = None
+    http2_initial_stream_window_size: Any = None
+    http2_initial_connection_window_size: Any = None
+    http_headers_with_underscores_action: Any = None
+    http_merge_slashes: Any = None
+    http_path_with_escaped_slashes_action: Any = None
 
 
 class ProxyConfig(Spec, frozen=True):
@@ -109,10 +162,45 @@ class ProxyConfig(Spec, frozen=True):
 
     gateway_topology: Topology = Topology()
     tracing: Tracing | None = None
-    proxy_metadata: dict[str, str] = {}
-    proxy_headers: dict[str, Any] = {}
-    """Read together with what the node carries (`compile.proxy_settings`)."""
-    connection_settings: dict[str, Any] = {}
+    proxy_headers: ProxyHeaders = ProxyHeaders()
+    connection_settings: ConnectionSettings = ConnectionSettings()
+    # What follows is for the agent and for injection (PC-002…006, PC-020, PC-021).
+    proxy_metadata: Agent = None
+    config_path: Agent = None
+    binary_path: Agent = None
+    custom_config_file: Agent = None
+    proxy_bootstrap_template_path: Agent = None
+    service_cluster: Agent = None
+    drain_duration: Agent = None
+    termination_drain_duration: Agent = None
+    discovery_address: Agent = None
+    discovery_refresh_delay: Agent = None
+    control_plane_auth_policy: Agent = None
+    ca_certificates_pem: Agent = None
+    proxy_admin_port: Agent = None
+    status_port: Agent = None
+    availability_zone: Agent = None
+    concurrency: Agent = None
+    interception_mode: Agent = None
+    mesh_id: Agent = None
+    image: Agent = None
+    hold_application_until_proxy_starts: Agent = None
+    readiness_probe: Agent = None
+    runtime_values: Agent = None
+    sds: Agent = None
+    stat_name_length: Agent = None
+    stats_compression: Agent = None
+    statsd_udp_address: Agent = None
+    proxy_stats_matcher: Agent = None
+    extra_stat_tags: Agent = None
+    file_flush_interval: Agent = None
+    file_flush_min_size_kb: Agent = None
+    envoy_access_log_service: Agent = None
+    envoy_metrics_service: Agent = None
+    envoy_metrics_service_address: Agent = None
+    zipkin_address: Tracer = None
+    tracing_service_name: Tracer = None
+    private_key_provider: Annotated[Any, unsupported("private keys are used by the processor alone (PC-020)")] = None
 
 
 class SettingsOfService(Spec, frozen=True):
@@ -157,7 +245,7 @@ class MeshConfig(Spec, frozen=True):
     disable_envoy_listener_log: bool = False
     enable_tracing: bool = True
     default_http_retry_policy: HTTPRetry | None = None
-    default_inbound_http_retry_policy: HTTPRetry | None = None
+    default_inbound_http_retry_policy: Annotated[HTTPRetry | None, NOT_IN_API] = None
     default_traffic_policy: DefaultTrafficPolicy = DefaultTrafficPolicy()
     hbone_idle_timeout: Duration = Duration(3_600_000_000_000)
     """Of connections that carry tunnels (MESH-043)."""
@@ -173,3 +261,20 @@ class MeshConfig(Spec, frozen=True):
     discovery_selectors: tuple[NamespaceSelector, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_config: ProxyConfig = ProxyConfig()
+    zone_aware_lb_setting: Annotated[
+        Any, unsupported("it is read of DestinationRules only, from loadBalancer.zoneAwareLbSetting")
+    ] = None
+    verify_certificate_at_client: Annotated[
+        Any, unsupported("Istio ignores it, too: without CA, servers are verified by the system's CAs (MESH-044)")
+    ] = None
+    enable_envoy_access_log_service: Annotated[Any, unsupported("access logs are written to files only (MESH-019)")] = (
+        None
+    )
+    enable_prometheus_merge: Agent = None
+    default_providers: Provider = None
+    ca: Authority = None
+    ca_certificates: Authority = None
+    certificates: Authority = None
+    config_sources: Annotated[Any, unsupported("--config and --kubernetes say where configuration is read")] = None
+    service_scope_configs: Ambient = None
+    service_entry_visibility: Ambient = None

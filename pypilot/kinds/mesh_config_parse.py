@@ -5,32 +5,16 @@ are those of the structs. What cannot be used is never half used: an error in an
 MeshConfig. Pure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from pypilot.kinds.base import Finding
+from pypilot.kinds.field_findings import field_findings, field_path
 from pypilot.kinds.mesh_config import MeshConfig
-from pypilot.kinds.parse import convert, field_path, locate, unknown_mesh_fields, without_nulls
+from pypilot.kinds.parse import convert, locate, without_nulls
 from pypilot.kinds.yaml_data import YamlError, line_of, load_document, load_positions, split_documents
-
-_ISTIO_FIELDS = frozenset(
-    (
-        "accessLogEncoding", "accessLogFile", "accessLogFormat", "ca", "caCertificates", "certificates",
-        "configSources", "connectTimeout", "defaultConfig", "defaultDestinationRuleExportTo", "defaultHttpRetryPolicy",
-        "defaultInboundHttpRetryPolicy", "defaultProviders", "defaultServiceExportTo", "defaultTrafficPolicy",
-        "defaultVirtualServiceExportTo", "disableEnvoyListenerLog", "discoverySelectors", "dnsRefreshRate",
-        "enableAutoMtls", "enableEnvoyAccessLogService", "enablePrometheusMerge", "enableTracing", "extensionProviders",
-        "h2UpgradePolicy", "hboneIdleTimeout", "inboundClusterStatName", "inboundTrafficPolicy", "ingressClass",
-        "ingressControllerMode", "ingressSelector", "ingressService", "localityLbSetting", "meshMTLS",
-        "outboundClusterStatName", "outboundTrafficPolicy", "pathNormalization", "protocolDetectionTimeout",
-        "proxyHttpPort", "proxyInboundListenPort", "proxyListenPort", "rootNamespace", "serviceEntryVisibility",
-        "serviceScopeConfigs", "serviceSettings", "tcpKeepalive", "tlsDefaults", "trustDomain", "trustDomainAliases",
-        "verifyCertificateAtClient", "zoneAwareLbSetting",
-    )
-)  # fmt: skip
-"""The fields of istio.mesh.v1alpha1.MeshConfig (MESH rows), whether pypilot reads them or not."""
 
 
 def _load(text: str) -> Any:
@@ -39,16 +23,6 @@ def _load(text: str) -> Any:
     if len(documents) > 1:
         raise YamlError("want one document", chunks[1].line)
     return documents[0] if documents else {}
-
-
-def _warnings(data: Mapping[str, Any]) -> Iterator[Finding]:
-    for finding in unknown_mesh_fields(data, MeshConfig):
-        top = finding.field.partition(".")[0].partition("[")[0]
-        if finding.field == top:
-            known = top in _ISTIO_FIELDS
-            message = "pypilot does not use this field of MeshConfig" if known else "MeshConfig has no such field"
-            finding = Finding(finding.field, message, "warning", "unused-field" if known else finding.code)
-        yield finding
 
 
 def parse_mesh_config(text: str) -> tuple[MeshConfig | None, tuple[Finding, ...]]:
@@ -61,7 +35,7 @@ def parse_mesh_config(text: str) -> tuple[MeshConfig | None, tuple[Finding, ...]
     if not isinstance(data, Mapping):
         return None, (Finding("", "want a mapping of MeshConfig fields", code="syntax"),)
     data = without_nulls(data)
-    warnings = tuple(_warnings(data))
+    warnings = tuple(field_findings(MeshConfig, data))
     try:
         return convert(data, MeshConfig), warnings
     except msgspec.ValidationError as error:

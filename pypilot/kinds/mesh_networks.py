@@ -6,11 +6,13 @@ used. Pure.
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
+from typing import Annotated
 
 import msgspec
 
-from pypilot.kinds.base import Finding, PortNumber, Spec
-from pypilot.kinds.parse import convert, field_path, locate, unknown_mesh_fields, without_nulls
+from pypilot.kinds.base import Finding, PortNumber, Spec, unsupported
+from pypilot.kinds.field_findings import field_findings, field_path
+from pypilot.kinds.parse import convert, locate, without_nulls
 from pypilot.kinds.yaml_data import YamlError, load_document
 
 
@@ -29,7 +31,7 @@ class NetworkGateway(Spec, frozen=True):
     registry_service_name: str = ""
     """Hostname of a service of this mesh."""
     address: str = ""
-    locality: str = ""
+    locality: Annotated[str, unsupported("endpoints behind a gateway have their own locality")] = ""
 
 
 class Network(Spec, frozen=True):
@@ -72,7 +74,7 @@ def parse_mesh_networks(text: str) -> tuple[MeshNetworks | None, tuple[Finding, 
     if not isinstance(data, Mapping):
         return None, (Finding("", "want a mapping of MeshNetworks fields", code="syntax"),)
     data = without_nulls(data)
-    warnings = tuple(unknown_mesh_fields(data, MeshNetworks))
+    warnings = tuple(field_findings(MeshNetworks, data))
     try:
         networks = convert(data, MeshNetworks)
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
 """From plain data (decoded YAML or JSON) to kinds, with every defect named and as little as possible rejected.
 
-A wrong field rejects the smallest list item that its kind declares as a unit (`Kind.units`), else the object. Unknown
-fields are warnings. Pure: the caller knows where the data came from.
+A wrong field rejects the smallest list item that its kind declares as a unit (`Kind.units`), else the object. Fields
+without effect are warnings (`field_findings`). Pure: the caller knows where the data came from.
 """
 
 import re
@@ -14,10 +14,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec
+from pypilot.kinds.field_findings import Path, field_findings, field_path, fields_of
 
 _AT = re.compile(r"^(?P<text>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
+_NOT_OURS = frozenset({"apiVersion", "kind", "metadata", "status"})
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-Path = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)
 
 
@@ -73,17 +74,13 @@ def _type_at(declared: Any, step: Any) -> Any:
     if origin is dict:
         return get_args(declared)[1]
     if isinstance(declared, type) and issubclass(declared, Spec):
-        return _fields(declared).get(step)
+        note = fields_of(declared).get(step)
+        return note.type if note is not None else None
     return None
 
 
 def _steps(path: str) -> Path:
     return tuple(int(i) if i.isdigit() else (key or i) for key, i in _STEP.findall(path))
-
-
-def field_path(path: Path) -> str:
-    """`("spec", "http", 0)` -> `spec.http[0]`."""
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
 
 
 def _bad_key(into: type[Spec], data: Any, path: Path, text: str) -> str | None:
@@ -187,7 +184,7 @@ class _Removals:
 
 def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
     """Read one object of `kind` from plain data in the API's JSON form."""
-    findings = list(unknown_fields(kind, data))
+    findings = list(_set_fields(kind, data))
     removals = _Removals()
     pruned: Any = data
     nulls_gone = False
@@ -204,7 +201,8 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
             found = [f for f in kind.validate(obj) if f.severity == "error"]
             findings.extend(f for f in kind.validate(obj) if f.severity != "error" and not found)
             if not found:
-                return Parsed(obj, tuple(findings))
+                is_whole = not any(f.severity == "error" for f in findings)
+                return Parsed(obj, (*findings, *(kind.advise(obj) if is_whole else ())))
             errors = [(_steps(f.field), f.message) for f in found]
         if not nulls_gone:  # indexes below must count what the converter counts
             pruned, nulls_gone = without_nulls(pruned, kind.type), True
@@ -244,51 +242,12 @@ def decode_object(kind: Kind, text: bytes | msgspec.Raw) -> Parsed:
         return parse_object(kind, msgspec.json.decode(text))
     if "*" in kind.open_fields:
         return Parsed(obj, findings)
-    return Parsed(obj, (*unknown_fields(kind, msgspec.json.decode(text)), *findings))
+    return Parsed(obj, (*_set_fields(kind, msgspec.json.decode(text)), *findings, *kind.advise(obj)))
 
 
-@cache
-def _fields(cls: type[Spec]) -> dict[str, Any]:
-    return {f.encode_name: f.type for f in msgspec.structs.fields(cls)}
-
-
-def _walk_unknown(cls: Any, data: Any, path: Path) -> list[Path]:
-    origin = get_origin(cls)
-    if origin in (Union, UnionType):
-        for arg in get_args(cls):
-            if arg is not type(None):
-                return _walk_unknown(arg, data, path)
-    if origin is tuple and isinstance(data, list):
-        return [p for i, item in enumerate(data) for p in _walk_unknown(get_args(cls)[0], item, (*path, i))]
-    if origin is dict and isinstance(data, Mapping):
-        return [p for k, item in data.items() for p in _walk_unknown(get_args(cls)[1], item, (*path, str(k)))]
-    if not (isinstance(cls, type) and issubclass(cls, Spec) and isinstance(data, Mapping)):
-        return []
-    known = _fields(cls)
-    out: list[Path] = []
-    for key, value in data.items():
-        if key in known:
-            out.extend(_walk_unknown(known[key], value, (*path, key)))
-        elif not (not path and key in ("apiVersion", "kind", "status")):
-            out.append((*path, str(key)))
-    return out
-
-
-def unknown_fields(kind: Kind, data: Mapping[str, Any]) -> list[Finding]:
-    """A warning for each field that has no effect because pypilot does not know it; Kubernetes kinds are open."""
+def _set_fields(kind: Kind, data: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What there is to say about the fields that are set; Kubernetes kinds are open."""
     if "*" in kind.open_fields:
-        return []
-    body = {k: v for k, v in data.items() if k not in ("metadata", "status")}
-    return [
-        Finding(field_path(path), "unknown field, it has no effect", severity="warning", code="unknown-field")
-        for path in _walk_unknown(kind.type, body, ())
-        if path not in (("metadata",),)
-    ]
-
-
-def unknown_mesh_fields(data: Mapping[str, Any], into: type[Spec]) -> list[Finding]:
-    """Likewise for a message that is not a kind (MeshConfig)."""
-    return [
-        Finding(field_path(path), "unknown field, it has no effect", severity="warning", code="unknown-field")
-        for path in _walk_unknown(into, data, ())
-    ]
+        return ()
+    body = {k: v for k, v in data.items() if k not in _NOT_OURS}
+    return tuple(field_findings(kind.type, body))

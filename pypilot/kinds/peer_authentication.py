@@ -69,7 +69,7 @@ def validate(policy: PeerAuthentication) -> Iterable[Finding]:
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             yield Finding(f"spec.portLevelMtls.{port}", f"{port!r} is not a port number")
     if spec.port_level_mtls and not spec.selects:
-        yield Finding("spec.portLevelMtls", "has no effect without a selector (PA-004)", "warning", "no_effect")
+        yield Finding("spec.portLevelMtls", "has no effect without a selector (PA-004)", "warning", "no-effect")
 
 
 KIND = Kind(

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pypilot.kinds.authorization_policy import TargetReference
-from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec
+from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, unsupported
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
 
 _JwksUri = Annotated[str, msgspec.Meta(max_length=2048)]
@@ -40,6 +40,8 @@ class JWTRule(Spec, frozen=True):
     """For whom it must be meant (`aud`), one of them."""
     jwks_uri: _JwksUri = ""
     """Where the issuer's keys are; found by OpenID discovery if neither this nor jwks is given."""
+    jwks_uri_former: Annotated[str, unsupported("write jwksUri")] = msgspec.field(name="jwks_uri", default="")
+    """Former spelling of `jwksUri`."""
     jwks: str = ""
     """The issuer's keys themselves."""
     from_headers: tuple[JWTHeader, ...] = ()

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from pypilot.kinds.base import Object, Spec
+from pypilot.kinds.base import Object, Spec, unsupported
 from pypilot.kinds.destination_rule import ConnectionPoolSettings
 from pypilot.kinds.gateway import ServerTLSSettings
 from pypilot.kinds.virtual_service import Destination
@@ -29,8 +29,8 @@ class SidecarPort(Spec, frozen=True):
     """HTTP, HTTPS, GRPC, HTTP2, MONGO, TCP or TLS."""
     name: str = ""
     """Name of the port."""
-    target_port: int = 0
-    """Deprecated, without effect."""
+    target_port: Annotated[int, unsupported("Istio ignores it, too")] = 0
+    """Deprecated."""
 
     @property
     def spoken(self) -> str:
@@ -62,7 +62,7 @@ class IstioIngressListener(Spec, frozen=True):
     """Whether traffic comes by capture, or from clients that call the listener itself."""
     default_endpoint: str = ""
     """Where the application listens: 127.0.0.1:PORT, 0.0.0.0:PORT (the workload's address) or unix:///path."""
-    tls: ServerTLSSettings | None = None
+    tls: Annotated[ServerTLSSettings | None, unsupported("listeners of sidecars end the mesh's mutual TLS only")] = None
     """TLS that the listener ends."""
     connection_pool: ConnectionPoolSettings | None = None
     """Limits of connections to the application, in place of inboundConnectionPool."""

@@ -2,7 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pypilot.kinds.base import NOT_IN_API, Duration, Object, Percent, Spec, StringMatch, UInt32
+import msgspec
+
+from pypilot.kinds.base import Duration, Object, Percent, Spec, StringMatch, UInt32, deprecated, unsupported
 
 Weight = UInt32
 MESH = "mesh"
@@ -105,8 +107,8 @@ class HTTPRedirect(Spec, frozen=True):
 
     uri: str = ""
     """New path."""
-    prefix_rewrite: Annotated[str | None, NOT_IN_API] = None
-    """Set by Gateway API translation; not part of the VirtualService API."""
+    prefix_rewrite: str | None = None
+    """What replaces the prefix that matched; not together with `uri`."""
     authority: str = ""
     """New host."""
     port: UInt32 = 0
@@ -195,11 +197,11 @@ class FaultDelay(Spec, frozen=True):
 
     fixed_delay: Duration | None = None
     """How long to hold up a request."""
-    exponential_delay: Duration | None = None
+    exponential_delay: Annotated[Duration | None, unsupported("Istio has never implemented it")] = None
     """Not implemented."""
     percentage: PercentValue | None = None
     """Share of the requests; all if absent."""
-    percent: int = 0
+    percent: Annotated[int, deprecated("percentage")] = 0
     """Deprecated whole-number form of `percentage`."""
 
 
@@ -210,7 +212,7 @@ class FaultAbort(Spec, frozen=True):
     """HTTP status to answer with."""
     grpc_status: str | None = None
     """gRPC status to answer with, by name or number."""
-    http2_error: str | None = None
+    http2_error: Annotated[str | None, unsupported("Istio has never implemented it")] = None
     """Not implemented."""
     percentage: PercentValue | None = None
     """Share of the requests; all if absent."""
@@ -237,7 +239,7 @@ class HTTPMirrorPolicy(Spec, frozen=True):
 class CorsPolicy(Spec, frozen=True):
     """`http[].corsPolicy`."""
 
-    allow_origin: tuple[str, ...] = ()
+    allow_origin: Annotated[tuple[str, ...], deprecated("allowOrigins")] = ()
     """Deprecated form of `allowOrigins`: exact origins."""
     allow_origins: tuple[StringMatch, ...] = ()
     """Origins that may call."""
@@ -282,8 +284,12 @@ class HTTPRoute(Spec, frozen=True):
     """Also send a copy of each request here; its answer is dropped."""
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()
     """Several destinations of copies."""
-    mirror_percent: int | None = None
+    mirror_percent: Annotated[int | None, deprecated("mirrorPercentage")] = None
     """Deprecated whole-number form of `mirrorPercentage`."""
+    mirror_percent_former: Annotated[int | None, unsupported("write mirrorPercentage")] = msgspec.field(
+        name="mirror_percent", default=None
+    )
+    """Former spelling of `mirrorPercent`."""
     mirror_percentage: PercentValue | None = None
     """Share of the requests that `mirror` copies; all if absent."""
     cors_policy: CorsPolicy | None = None
@@ -325,7 +331,7 @@ class L4MatchAttributes(Spec, frozen=True):
     """Addresses or CIDRs that the client called."""
     port: UInt32 = 0
     """Port that the client called."""
-    source_subnet: str = ""
+    source_subnet: Annotated[str, unsupported("Istio has never implemented it")] = ""
     """Not implemented."""
     source_labels: dict[str, str] = {}
     """Labels that a calling workload must have; not at gateways."""

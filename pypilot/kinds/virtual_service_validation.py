@@ -12,6 +12,7 @@ from pypilot.kinds.virtual_service import (
     RouteDestination,
     VirtualService,
 )
+from pypilot.kinds.virtual_service_advice import advise
 
 _REDIRECT_CODES = frozenset({0, 301, 302, 303, 307, 308})
 
@@ -132,6 +133,7 @@ KIND = Kind(
     "virtualservices",
     units=("spec.http[]", "spec.tls[]", "spec.tcp[]"),
     validate=validate,
+    advise=advise,
     short_names=("vs",),
     columns=("spec.gateways", "spec.hosts"),
 )

@@ -1,9 +1,9 @@
 """Istio WorkloadGroup (networking.istio.io): what the WorkloadEntries of like workloads have in common (WE-004…008)."""
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pypilot.kinds.base import Finding, Kind, Object, PortNumber, Spec, UInt32
+from pypilot.kinds.base import Finding, Kind, Object, PortNumber, Spec, UInt32, unsupported
 from pypilot.kinds.names import label_defects
 from pypilot.kinds.workload_entry import WorkloadEntrySpec
 
@@ -105,7 +105,7 @@ class WorkloadGroup(Object, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "WorkloadGroup"
 
-    spec: WorkloadGroupSpec
+    spec: Annotated[WorkloadGroupSpec, unsupported("pypilot makes no WorkloadEntries of workloads that connect")]
     """Workloads that are alike."""
 
 

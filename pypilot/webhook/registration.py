@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from pypilot.kinds.base import Kind
-from pypilot.kinds.gateway import KIND as GATEWAY
+from pypilot.kinds.gateway_validation import KIND as GATEWAY
 from pypilot.kube.connection import STRATEGIC_PATCH, WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, Follower, FollowTimes, patch

@@ -11,6 +11,7 @@ import structlog
 
 from pypilot.compile.envoy_filters.values import value_findings
 from pypilot.kinds import kind_of
+from pypilot.kinds.base import Finding
 from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.parse import parse_object
 
@@ -49,11 +50,14 @@ def check_object(data: Mapping[str, Any]) -> Verdict:
     findings = list(parsed.findings)
     if isinstance(parsed.object, EnvoyFilter):
         findings += value_findings(parsed.object)
-    found = [(f.severity, f"{f.field}: {f.message}" if f.field else f.message) for f in findings]
     return Verdict(
-        tuple(dict.fromkeys(text for severity, text in found if severity == "error")),
-        tuple(dict.fromkeys(text for severity, text in found if severity != "error")),
+        tuple(dict.fromkeys(_text(f) for f in findings if f.severity == "error")),
+        tuple(dict.fromkeys(f"{_text(f)} [{f.code}]" for f in findings if f.severity != "error")),
     )
+
+
+def _text(finding: Finding) -> str:
+    return f"{finding.field}: {finding.message}" if finding.field else finding.message
 
 
 def answer(review: Any, check: Check = check_object) -> dict[str, Any]:

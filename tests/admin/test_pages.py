@@ -31,6 +31,10 @@ PRIVATE_KEY = "-----BEGIN PRIVATE KEY----- not for anybody"
 PROBLEM = Problem(
     "too big", "error", "invalid", Ref("VirtualService", "web", "shop"), "spec.http[0].timeout", Origin("a.yaml", 7)
 )
+WARNINGS = [
+    Problem("nobody", "warning", "unknown-host", Ref("VirtualService", "web", "shop"), "spec.hosts[0]"),
+    Problem("what?", "warning", "unknown-field", Ref("VirtualService", "web", "cart"), "spec.nonsense"),
+]
 
 
 def clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
@@ -98,7 +102,7 @@ async def pages() -> AsyncIterator[Pages]:
     engine = Engine(GENERATORS)
     texts = (service("first"), service("second"), route("shop"))
     objects = [item.object for text in texts for item in read_document(text).items]
-    engine.apply(Delta(tuple(o for o in objects if o is not None)), "files", [PROBLEM])
+    engine.apply(Delta(tuple(o for o in objects if o is not None)), "files", [PROBLEM, *WARNINGS])
     engine.publish()
     metrics = Metrics()
     server = XdsServer(engine, metrics=metrics)
@@ -136,10 +140,14 @@ async def test_the_index_names_every_page_and_every_page_answers(pages: Pages) -
 
 
 async def test_problems_are_listed_with_their_place(pages: Pages) -> None:
-    assert await pages.json("/debug/problems") == [
+    listed = await pages.json("/debug/problems")
+    assert isinstance(listed, list)
+    assert len(listed) == 3
+    assert listed[:1] == [
         {
             "severity": "error",
             "code": "invalid",
+            "number": "PP0401",
             "file": "a.yaml",
             "line": 7,
             "kind": "VirtualService",
@@ -149,6 +157,27 @@ async def test_problems_are_listed_with_their_place(pages: Pages) -> None:
             "message": "too big",
         }
     ]
+
+
+async def test_warnings_are_listed_with_what_their_codes_mean(pages: Pages) -> None:
+    page = await pages.json("/debug/warnings")
+    assert isinstance(page, dict)
+    assert [(w["name"], w["field"], w["code"]) for w in page["warnings"]] == [
+        ("shop", "spec.hosts[0]", "unknown-host"),
+        ("cart", "spec.nonsense", "unknown-field"),
+    ]
+    assert page["codes"].keys() == {"unknown-host", "unknown-field"}
+    assert page["codes"]["unknown-host"]["number"] == "PP0201"
+    assert page["codes"]["unknown-host"]["istio"] == ["IST0101 ReferencedResourceNotFound"]
+
+
+async def test_warnings_can_be_chosen(pages: Pages) -> None:
+    page = await pages.json("/debug/warnings?kind=VirtualService&name=cart")
+    assert isinstance(page, dict)
+    assert [w["code"] for w in page["warnings"]] == ["unknown-field"]
+    assert page["codes"].keys() == {"unknown-field"}
+    nothing = await pages.json("/debug/warnings?code=unknown-host&name=cart")
+    assert nothing == {"warnings": [], "codes": {}}
 
 
 async def test_counts(pages: Pages) -> None:

@@ -1,5 +1,5 @@
 import json
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import yaml
@@ -11,7 +11,7 @@ from pypilot.cli.manifests.definitions import OWNED_GROUPS, definitions
 from pypilot.cli.manifests.field_docs import field_docs
 from pypilot.cli.manifests.schema import kind_schema
 from pypilot.kinds import KINDS
-from pypilot.kinds.base import Kind
+from pypilot.kinds.base import NOT_IN_API, Kind, Object
 
 CUSTOM = [kind for kind in KINDS if kind.group.endswith(OWNED_GROUPS)]
 
@@ -78,7 +78,13 @@ def test_types() -> None:
 
 
 def test_what_only_pypilot_knows_is_no_part_of_the_api() -> None:
-    assert "prefixRewrite" not in at(spec_of("VirtualService"), "spec.http.[].redirect")["properties"]
+    class Thing(Object, frozen=True, kw_only=True):
+        KIND: ClassVar[str] = "Thing"
+
+        mine: Annotated[str, NOT_IN_API] = ""
+        theirs: str = ""
+
+    assert kind_schema(Kind(Thing, "a.io", ("v1",), "things"))["properties"].keys() == {"theirs", "status"}
 
 
 def objects_of(schema: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,11 +14,31 @@ def run(*args: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def backends() -> tuple[str, str]:
+    """What the route leads to."""
+    texts = (service(name).replace("}\nspec", ", namespace: web}\nspec") for name in ("first", "second"))
+    first, second = texts
+    return first, second
+
+
 def test_good_files_are_good(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(stream(route(), service(), gateway()))
+    (tmp_path / "a.yaml").write_text(stream(route(), *backends(), gateway()))
     code, out, err = run(tmp_path)
     assert (code, out) == (0, "")
-    assert err == "no errors, no warnings in 3 objects\n"
+    assert err == "no errors, no warnings in 4 objects\n"
+
+
+def test_references_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(stream(route(), backends()[0]))
+    code, out, _ = run(tmp_path)
+    assert code == 0
+    line = (
+        f"{tmp_path}/a.yaml:12: warning: VirtualService web/shop: spec.http[0].route[1].destination.host: 'second' is"
+    )
+    assert out.startswith(line)
+    assert out.endswith("[unknown-host]\n")
+    found = json.loads(run(tmp_path, "-o", "json")[1])
+    assert [(f["code"], f["number"], f["line"]) for f in found] == [("unknown-host", "PP0201", 12)]
 
 
 def test_each_finding_names_file_line_and_field(tmp_path: Path) -> None:
@@ -35,7 +55,7 @@ def test_each_finding_names_file_line_and_field(tmp_path: Path) -> None:
 
 
 def test_warnings_alone_are_no_failure_unless_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(route().replace("spec:", "spec:\n  nonsense: 1"))
+    (tmp_path / "a.yaml").write_text(stream(route().replace("spec:", "spec:\n  nonsense: 1"), *backends()))
     code, out, err = run(tmp_path)
     assert code == 0
     assert "a.yaml:7: warning: VirtualService web/shop: spec.nonsense: unknown field" in out

@@ -98,7 +98,9 @@ def test_what_has_no_effect_is_told(case: str) -> None:
 
 def test_matches_of_waypoints_are_left_to_them() -> None:
     parsed = parse(changed("HTTP_FILTER", context="WAYPOINT", waypoint={"filter": {"name": "x"}}))
-    assert not parsed.findings
+    assert [(f.field, f.code) for f in parsed.findings] == [
+        ("spec.configPatches[0].match.waypoint", "unsupported-field")
+    ]
 
 
 @pytest.mark.parametrize("labels", [{"": "x"}, {"app": "web*"}])

@@ -8,7 +8,7 @@ GOOD = """
 networks:
   east:
     endpoints: [{fromRegistry: Kubernetes}, {fromCidr: 10.0.0.0/8}]
-    gateways: [{address: 1.2.3.4, port: 15443, locality: r1/z1}]
+    gateways: [{address: 1.2.3.4, port: 15443}]
   west:
     gateways: [{registryServiceName: gw.istio-system.svc.cluster.local, port: 15443}]
 """

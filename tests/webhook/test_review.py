@@ -57,13 +57,20 @@ def test_all_that_the_parser_finds_is_said():
         if finding.severity == "error":
             assert f"{finding.field}: {finding.message}" in got["status"]["message"]
         else:
-            assert f"{finding.field}: {finding.message}" in got["warnings"]
+            assert f"{finding.field}: {finding.message} [{finding.code}]" in got["warnings"]
 
 
 def test_warnings_do_not_deny():
     got = response({**GOOD, "spec": {**GOOD["spec"], "nonsense": 1}})
     assert got["allowed"] is True
-    assert got["warnings"] == ["spec.nonsense: unknown field, it has no effect"]
+    assert got["warnings"] == ["spec.nonsense: unknown field, it has no effect [unknown-field]"]
+
+
+def test_a_field_that_is_not_supported_is_said_with_its_reason():
+    route = {**GOOD["spec"]["http"][0], "mirror_percent": 3}
+    got = response({**GOOD, "spec": {**GOOD["spec"], "http": [route]}})
+    assert got["allowed"] is True
+    assert got["warnings"] == ["spec.http[0].mirror_percent: has no effect: write mirrorPercentage [unsupported-field]"]
 
 
 def test_a_name_that_is_still_to_be_made_is_no_error():
