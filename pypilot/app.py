@@ -9,7 +9,7 @@ import gc
 import os
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from ipaddress import ip_network
@@ -27,12 +27,14 @@ from pypilot.admin.metrics import Metrics, monitoring_app
 from pypilot.assembly import make_engine
 from pypilot.cluster import ClusterServices
 from pypilot.compile.generators import GENERATORS
+from pypilot.kinds.base import Ref
 from pypilot.kinds.request_authentication import RequestAuthentication
 from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
 from pypilot.sources.fetching import Fetcher
 from pypilot.sources.key_sets import KeyPace, KeySets, wanted
 from pypilot.supply import Supply, connect
+from pypilot.upkeep.messages import Message, validation_messages
 from pypilot.world.delta import Delta, Problem
 from pypilot.world.ingress_status import wrong_statuses
 from pypilot.world.reader import Reader
@@ -61,7 +63,12 @@ class Application:
         self._services: ClusterServices | None = None
         if connection is not None and (settings.secure_grpc_addr or settings.webhook_addr):
             self._services = ClusterServices(
-                settings, connection, self._trust_domain, self._pods, wrong_statuses=self._wrong_statuses
+                settings,
+                connection,
+                self._trust_domain,
+                self._pods,
+                wrong_statuses=self._wrong_statuses,
+                messages=self._messages,
             )
             self.engine.listen(self._services.world_changed)
         self._namespaces = set(settings.namespaces)
@@ -191,8 +198,15 @@ class Application:
         wrong = wrong_statuses(self.engine.world) if self._is_ready else {}
         return {key: [to_builtins(entry) for entry in entries] for key, entries in wrong.items()}
 
+    def _messages(self) -> Mapping[Ref, Sequence[Message]]:
+        """What is wrong with the objects of the cluster; nothing before all is known."""
+        source = f"cluster {self._settings.cluster_id}"
+        return validation_messages(self.engine.problems(), source) if self._is_ready else {}
+
     async def _start_services(self) -> None:
         if self._services is None or not self._has_own_identity:
+            if self._settings.write_status:
+                self._log.warning("statuses are not written: without a port for proxies or a webhook nobody leads")
             return
         self._exits.push_async_callback(self._services.close)
         self._services.namespaces_changed(self._namespaces)

@@ -8,7 +8,7 @@ settings and a connection.
 import asyncio
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from pypilot.compile.credential_names import is_public
+from pypilot.kinds import KINDS
 from pypilot.kinds.base import Object, Ref
 from pypilot.kube.access_review import AccessStatistics, SecretAccessReviews
 from pypilot.kube.connection import WritingConnection
@@ -29,6 +30,7 @@ from pypilot.security.root import OWN, PLUGGED, RootKeeper
 from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.settings import Settings
 from pypilot.upkeep.addresses import AddressStatistics, AddressWriter, address_rules
+from pypilot.upkeep.messages import Message, MessageStatistics, MessageWriter
 from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
 from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
@@ -113,6 +115,8 @@ class ClusterStatistics:
     tokens: ReviewStatistics
     publishing: PublishingStatistics
     addresses: AddressStatistics
+    messages: MessageStatistics | None
+    """Of statuses; None where they are not written."""
     webhook: str
     certificates: IssuingStatistics
     ingresses: StatusStatistics
@@ -130,6 +134,7 @@ class ClusterServices:
         pods: Callable[[], Pods],
         timing: LeaseTiming | None = None,
         wrong_statuses: Callable[[], Wrong] = dict,
+        messages: Callable[[], Mapping[Ref, Sequence[Message]]] = dict,
     ) -> None:
         """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected."""
         namespace, revision = settings.root_namespace, settings.revision
@@ -139,6 +144,7 @@ class ClusterServices:
         self._publisher = RootPublisher(connection, self._bundle, scope)
         self._statuses = IngressStatusWriter(connection, wrong_statuses)
         self._addresses = AddressWriter(connection)
+        self._messages = MessageWriter(connection, messages, KINDS, scope) if settings.write_status else None
         name = configuration_name(namespace, revision)
         self._registration: Registration | None = None  # what has no namespace is not ours where only namespaces are
         if not settings.namespaces:
@@ -235,6 +241,7 @@ class ClusterServices:
             tokens=self._reviews.statistics(),
             publishing=self._publisher.statistics(),
             addresses=self._addresses.statistics(),
+            messages=self._messages.statistics() if self._messages is not None else None,
             webhook=self._registration.state if self._registration else "not registered",
             certificates=self._issuer.statistics,
             ingresses=self._statuses.statistics(),
@@ -264,5 +271,7 @@ class ClusterServices:
             tasks.create_task(self._publisher.run())
             tasks.create_task(self._statuses.run())
             tasks.create_task(self._addresses.run())
+            if self._messages is not None:
+                tasks.create_task(self._messages.run())
             if self._registration is not None:
                 tasks.create_task(self._registration.run())

@@ -158,6 +158,9 @@ class Settings:
     webhook_addr: str = _setting(
         "", "Where to serve the webhook that validates objects, HOST:PORT; needs a cluster.", _address, "ADDR"
     )
+    write_status: bool = _setting(
+        False, "Write what is wrong with Istio's objects into their status; needs a cluster.", _switch, is_switch=True
+    )
     http_addr: str = _setting(
         "127.0.0.1:8080", "Where to serve /ready and /debug, HOST:PORT; empty: nowhere.", _address, "ADDR"
     )
@@ -274,6 +277,8 @@ def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
         raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key, or --kubernetes")
     if settings.webhook_addr and not settings.kubernetes:
         raise SettingsError("--webhook-addr: needs --kubernetes or --kubeconfig")
+    if settings.write_status and not settings.kubernetes:
+        raise SettingsError("--write-status: needs --kubernetes or --kubeconfig")
     if settings.kube_context and settings.kubeconfig is None:
         raise SettingsError("--kube-context: needs --kubeconfig")
     if settings.namespaces and not settings.kubernetes:

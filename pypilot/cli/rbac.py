@@ -9,7 +9,7 @@ from pypilot.cli.options import setting_options, settings_from
 
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@setting_options(["namespaces", "root_namespace", "revision"])
+@setting_options(["namespaces", "root_namespace", "revision", "write_status"])
 def rbac(output: str, **flags: Any) -> None:
     """Print the roles that `pypilot serve --kubernetes` needs, and their bindings to its service account.
 
@@ -25,8 +25,11 @@ def rbac(output: str, **flags: Any) -> None:
         root_namespace=settings.root_namespace,
         namespaces=settings.namespaces,
         revision=settings.revision,
+        write_status=settings.write_status,
     )
     command = "pypilot rbac"
     if settings.namespaces:
         command += f" --namespaces {','.join(settings.namespaces)}"
+    if settings.write_status:
+        command += " --write-status"
     click.echo(as_json(made) if output == "json" else as_yaml(made, command), nl=False)

@@ -11,6 +11,7 @@ from pypilot.cli.manifests.labels import LABELS
 from pypilot.cluster import cluster_rules, publishing_rules, review_rules, role_rules, status_rules
 from pypilot.kinds.base import Kind
 from pypilot.sources.kubernetes.definitions import KIND as DEFINITIONS
+from pypilot.upkeep.messages import message_rules
 
 Rule = dict[str, list[str]]
 RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -28,8 +29,11 @@ class Rules:
     """In the root namespace, in any case."""
 
 
-def rules(kinds: Sequence[Kind], *, root_namespace: str, revision: str = "default") -> Rules:
+def rules(
+    kinds: Sequence[Kind], *, root_namespace: str, revision: str = "default", write_status: bool = False
+) -> Rules:
     """All rules; those of the cluster and those of single namespaces are not needed together."""
+    messages = message_rules(kinds) if write_status else []
     return Rules(
         cluster=[
             *_reading(kinds),
@@ -38,19 +42,26 @@ def rules(kinds: Sequence[Kind], *, root_namespace: str, revision: str = "defaul
             *status_rules(),
             *review_rules(),
             *cluster_rules(root_namespace, revision),
+            *messages,
         ],
         namespace=[
             *_reading([kind for kind in kinds if kind.namespaced]),
             *publishing_rules(),
             *status_rules(),
             *review_rules(),
+            *messages,
         ],
         root=role_rules(revision),
     )
 
 
 def access(
-    kinds: Sequence[Kind], *, root_namespace: str, namespaces: Sequence[str] = (), revision: str = "default"
+    kinds: Sequence[Kind],
+    *,
+    root_namespace: str,
+    namespaces: Sequence[str] = (),
+    revision: str = "default",
+    write_status: bool = False,
 ) -> list[dict[str, Any]]:
     """Roles and their bindings to the service account `pypilot` of the root namespace.
 
@@ -59,8 +70,9 @@ def access(
         root_namespace: Where pypilot runs.
         namespaces: Only these and the root namespace are read, and nothing of the whole cluster; empty: everything.
         revision: Several in one cluster have names of their own.
+        write_status: Messages are written into the status of Istio's objects.
     """
-    allowed = rules(kinds, root_namespace=root_namespace, revision=revision)
+    allowed = rules(kinds, root_namespace=root_namespace, revision=revision, write_status=write_status)
     name = f"pypilot{_suffix(revision)}"
     if not namespaces:
         return [
