@@ -58,6 +58,11 @@ def gateways(ports: tuple[int, ...], upstreams: tuple[int, ...]) -> list[Object]
     return [*services(ports, upstreams), gateway("all", first, ["*"]), some]
 
 
+def gateway_server_hosts(first: bool) -> tuple[str, ...]:
+    """The hosts of those servers that VirtualServices of `default` may bind to."""
+    return ("*",) if first else ("*.a.test", "b.test", MARKER)
+
+
 def destinations(ports: tuple[int, ...]) -> tuple[Spec, ...]:
     """Services, subsets, and what nobody knows."""
     known: list[Spec] = [{"host": host, "port": {"number": ports[0]}} for host in SERVICES]
