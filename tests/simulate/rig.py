@@ -246,7 +246,8 @@ async def _start(setup: Setup, directory: Path, stack: AsyncExitStack) -> Rig:
     await xds.start("127.0.0.1:0")
     stack.push_async_callback(xds.stop, 0)
     assert xds.plaintext_port
-    identity = NodeIdentity(setup.kind, "127.0.0.1", "edge", "default", {"app": "edge"})
+    # Not the address of the upstreams: a proxy at an entry's address is that entry's workload, with its labels.
+    identity = NodeIdentity(setup.kind, "10.1.0.1", "edge", "default", {"app": "edge"})
     bootstrap = ads_bootstrap(identity, ("127.0.0.1", xds.plaintext_port))
     bootstrap["node"]["metadata"]["INTERCEPTION_MODE"] = "NONE"
     envoy = await stack.enter_async_context(
