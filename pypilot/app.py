@@ -83,6 +83,7 @@ class Application:
             metrics=self.metrics,
             authenticators=(CertificateAuthenticator(),) if self._services is None else self._services.authenticators,
             secret_access=self._services.secret_access if self._services else None,
+            attendance=self._services.attendance if self._services else None,
             issue=self._services.issue if self._services and self._has_own_identity and settings.ca_server else None,
         )
         self.webhook_port: int | None = None

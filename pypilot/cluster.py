@@ -10,7 +10,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from aiohttp import web
@@ -31,14 +31,19 @@ from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.settings import Settings
 from pypilot.upkeep.addresses import AddressStatistics, AddressWriter, address_rules
 from pypilot.upkeep.messages import Message, MessageStatistics, MessageWriter
+from pypilot.upkeep.registration import Registered, Registrar, RegistrationError, registration_rules
 from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
-from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
+from pypilot.wire.node import Proxy
+from pypilot.xds.attendance import Attendance
+from pypilot.xds.auth import Authenticator, CertificateAuthenticator, DeniedError, Identity
 from pypilot.xds.certificates import RefusedError
 from pypilot.xds.secret_access import SecretAccess
 from pypilot.xds.token import TokenAuthenticator
 
 _SAY_SECONDS = 10.0
+REGISTRATION_GRACE = 10.0
+"""Seconds after which a machine that left is forgotten (WE-006)."""
 
 
 def lease_name(revision: str) -> str:
@@ -69,8 +74,8 @@ def publishing_rules() -> list[dict[str, list[str]]]:
 
 
 def status_rules() -> list[dict[str, list[str]]]:
-    """What it needs in every namespace that is read: to say where Ingresses and hosts of ServiceEntries are reached."""
-    return [_rule("networking.k8s.io", "ingresses/status", ("patch",)), *address_rules()]
+    """What it needs in every namespace that is read: for statuses, and for machines that register themselves."""
+    return [_rule("networking.k8s.io", "ingresses/status", ("patch",)), *address_rules(), *registration_rules()]
 
 
 def review_rules() -> list[dict[str, list[str]]]:
@@ -90,6 +95,26 @@ class _SecretAccess:
 
     def is_public(self, name: str) -> bool:
         return is_public(name)
+
+
+class _Attendance:
+    """Machines that register themselves, for streams."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self._registrar = registrar
+
+    async def arrived(self, proxy: Proxy, identity: Identity | None, at: datetime) -> Registered | None:
+        account = (identity.namespace, identity.service_account) if identity is not None else None
+        try:
+            return await self._registrar.connect(proxy, account, at)
+        except RegistrationError as error:
+            raise DeniedError(error.code, str(error)) from None
+
+    def left(self, present: Registered) -> None:
+        self._registrar.disconnect(present)
+
+    def reported(self, present: Registered, healthy: bool, message: str) -> None:
+        self._registrar.report(present, healthy, message)
 
 
 def cluster_rules(namespace: str, revision: str = "default") -> list[dict[str, list[str]]]:
@@ -135,6 +160,7 @@ class ClusterServices:
         timing: LeaseTiming | None = None,
         wrong_statuses: Callable[[], Wrong] = dict,
         messages: Callable[[], Mapping[Ref, Sequence[Message]]] = dict,
+        registration_grace: float = REGISTRATION_GRACE,
     ) -> None:
         """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected."""
         namespace, revision = settings.root_namespace, settings.revision
@@ -153,6 +179,9 @@ class ClusterServices:
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._election = Election(connection, namespace, lease_name(revision), identity, timing)
         self._reviews = TokenReviews(connection)
+        self._registrar = Registrar(connection, identity, lambda: datetime.now(UTC), registration_grace)
+        self.attendance: Attendance = _Attendance(self._registrar)
+        """For `XdsServer`."""
         self._secret_reviews = SecretAccessReviews(connection)
         self.secret_access: SecretAccess = _SecretAccess(self._secret_reviews)
         """For `XdsServer`."""
@@ -211,6 +240,7 @@ class ClusterServices:
 
     async def close(self) -> None:
         """Stop everything; the lease is released."""
+        await self._registrar.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,7 +256,10 @@ class ClusterServices:
 
     def objects_changed(self, upserts: Iterable[Object], removals: Iterable[Ref]) -> None:
         """Objects that came, changed or went."""
+        upserts = tuple(upserts)
+        removals = tuple(removals)
         self._addresses.changed(upserts, removals)
+        self._registrar.changed(upserts, removals)
 
     def statistics(self) -> ClusterStatistics:
         """How all this is."""
@@ -273,5 +306,6 @@ class ClusterServices:
             tasks.create_task(self._addresses.run())
             if self._messages is not None:
                 tasks.create_task(self._messages.run())
+            tasks.create_task(self._registrar.run())
             if self._registration is not None:
                 tasks.create_task(self._registration.run())

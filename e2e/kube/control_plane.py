@@ -10,6 +10,7 @@ from aiohttp import web
 from e2e.kube.client import Client
 from e2e.kube.cluster import Cluster
 from pypilot.cluster import (
+    REGISTRATION_GRACE,
     ClusterServices,
     cluster_rules,
     publishing_rules,
@@ -118,20 +119,26 @@ class Replica:
             authenticators=services.authenticators,
             issue=services.issue,
             secret_access=services.secret_access,
+            attendance=services.attendance,
         )
         self.webhook_port = 0
 
 
 @asynccontextmanager
 async def replica(
-    cluster: Cluster, client: Client, space: str, timing: LeaseTiming = QUICK, pods: Callable[[], Pods] = dict
+    cluster: Cluster,
+    client: Client,
+    space: str,
+    timing: LeaseTiming = QUICK,
+    pods: Callable[[], Pods] = dict,
+    grace: float = REGISTRATION_GRACE,
 ) -> AsyncIterator[Replica]:
     """A running one; `pods` are those that its world would hold."""
     token = await token_of(client, space, ACCOUNT)
     kubeconfig = cluster.kubeconfig(user={"token": token}, name=f"{space}-{ACCOUNT}")
     connection = KubernetesConnection(Access(kubeconfig))
     settings = Settings(root_namespace=space, kubernetes=True)
-    services = ClusterServices(settings, connection, lambda: "cluster.local", pods, timing)
+    services = ClusterServices(settings, connection, lambda: "cluster.local", pods, timing, registration_grace=grace)
     made = Replica(services)
     runner = None
     try:

@@ -1,5 +1,5 @@
-"""What the leader keeps right in the objects that users wrote: their status.
+"""What is kept right in the API server for users: statuses of ServiceEntries, entries of machines that register.
 
-What to write is decided by pure functions elsewhere (`world.allocation`); here it is carried to the API server. Must
-not know proxies.
+What to write is decided by pure functions elsewhere (`world.allocation`, `world.registration`); here it is carried to
+the API server. Must not know streams.
 """

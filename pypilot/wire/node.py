@@ -79,6 +79,12 @@ class Proxy:
     pod_ports: str = ""
     status_port: int = 15021
     prometheus_port: int = 15090
+    register_group: str = ""
+    """WorkloadGroup as whose member a machine registers itself (NODE-025)."""
+    workload_entry: str = ""
+    """WorkloadEntry that stands for it (NODE-025)."""
+    probes_health: bool = False
+    """Its agent reports its health."""
     proxy_config: str = "{}"
     """ProxyConfig that travelled in the node's metadata, canonical JSON (PC-001)."""
     metadata: Labels = ()
@@ -206,6 +212,9 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),
         status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),
         prometheus_port=_port(meta, "ENVOY_PROMETHEUS_PORT", 15090),
+        register_group=_text(meta, "AUTO_REGISTER_GROUP"),
+        workload_entry=_text(meta, "WORKLOAD_ENTRY"),
+        probes_health=isinstance(config := meta.get("PROXY_CONFIG"), Mapping) and bool(config.get("readinessProbe")),
         proxy_config=json.dumps(meta.get("PROXY_CONFIG") or {}, sort_keys=True),
         metadata=tuple(sorted((str(k), v) for k, v in meta.items() if isinstance(v, str))),
     )

@@ -25,7 +25,11 @@ _SPIFFE = re.compile(r"spiffe://(?P<td>[^/]+)/ns/(?P<ns>[^/]+)/sa/(?P<sa>[^/]+)"
 class DeniedError(Exception):
     """The peer may not connect."""
 
-    def __init__(self, code: Literal["UNAUTHENTICATED", "PERMISSION_DENIED", "UNAVAILABLE"], reason: str) -> None:
+    def __init__(
+        self,
+        code: Literal["UNAUTHENTICATED", "PERMISSION_DENIED", "UNAVAILABLE", "FAILED_PRECONDITION"],
+        reason: str,
+    ) -> None:
         super().__init__(reason)
         self.code = code
         """UNAVAILABLE: it cannot be known now; the peer may try again."""

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import EMPTY, ResourceSet
 from pypilot.wire.types import SECRET, SHORT, short_name
+from pypilot.xds.attendance import HEALTH, ReportHealth
 from pypilot.xds.auth import Identity
 from pypilot.xds.catalog import Catalog, ProxyFeed
 from pypilot.xds.delta import DeltaSession
@@ -138,8 +139,13 @@ class Connection:
         shared: Shared,
         metrics: Metrics,
         access: SecretAccess | None = None,
+        report_health: ReportHealth | None = None,
     ) -> None:
-        """`access` says what an identity may have of the secrets; without it, all of them."""
+        """`access` says what an identity may have of the secrets; without it, all of them.
+
+        `report_health` is told what the workload's agent says of it.
+        """
+        self._report_health = report_health
         self.caller = caller
         self._session = session
         self._transport = transport
@@ -250,6 +256,10 @@ class Connection:
         Raises:
             ProtocolError: no client may send it.
         """
+        if message.type_url == HEALTH:
+            if self._report_health is not None:
+                self._report_health(not message.HasField("error_detail"), rejection(message) or "")
+            return
         received: Received
         if isinstance(self._session, SotwSession):
             assert isinstance(message, DiscoveryRequest)

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 import grpc
@@ -17,6 +18,7 @@ import structlog
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 
 from pypilot.wire.node import NodeError
+from pypilot.xds.attendance import Attendance, ReportHealth
 from pypilot.xds.auth import (
     Authenticator,
     CertificateAuthenticator,
@@ -119,9 +121,15 @@ class XdsServer:
         authenticators: Sequence[Authenticator] = (CertificateAuthenticator(),),
         issue: Issue | None = None,
         secret_access: SecretAccess | None = None,
+        attendance: Attendance | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`issue` signs certificates for peers of the TLS port; `secret_access` says who of them may have secrets."""
+        """`issue` signs certificates for peers of the TLS port; `secret_access` says who of them may have secrets.
+
+        `attendance` is told who comes and goes.
+        """
+        self._attendance = attendance
+        self._present: dict[int, Any] = {}
         self._issue = issue
         self._secret_access = secret_access
         self._catalog = catalog
@@ -257,6 +265,7 @@ class XdsServer:
             return None
         first = decode(form, raw)
         caller = self._admit(peer, identity, first)
+        report = await self._attend(caller) if self._attendance is not None else None
         session = SotwSession(self._shared) if form is DiscoveryRequest else DeltaSession(self._shared)
         return Connection(
             caller,
@@ -268,7 +277,17 @@ class XdsServer:
             self._shared,
             self._metrics,
             self._secret_access,
+            report,
         )
+
+    async def _attend(self, caller: Caller) -> ReportHealth | None:
+        """Tell of the caller. What stands for it is kept until it leaves."""
+        assert self._attendance is not None
+        present = await self._attendance.arrived(caller.proxy, caller.identity, caller.connected_at)
+        if present is None:
+            return None
+        self._present[caller.number] = present
+        return partial(self._attendance.reported, present)
 
     def _admit(self, peer: Peer, identity: Identity | None, first: DiscoveryRequest | DeltaDiscoveryRequest) -> Caller:
         if not first.HasField("node"):
@@ -293,4 +312,7 @@ class XdsServer:
         finally:
             del self._connections[caller.number]
             self._metrics.connected(-1)
+            present = self._present.pop(caller.number, None)
+            if present is not None and self._attendance is not None:
+                self._attendance.left(present)
             log.info("xds.disconnected")

@@ -8,22 +8,11 @@ from pypilot.kinds.base import Ref
 from pypilot.kinds.service_entry import ServiceEntry
 from pypilot.kube.errors import ApiError, UnreachableError
 from pypilot.upkeep.addresses import AddressWriter
-from tests.kube.fake_api import FakeApi
+from tests.upkeep.api import Api
 from tests.world.objects import make
 from tests.xds.harness import until
 
 SPEC = {"resolution": "DNS", "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
-
-
-class Api(FakeApi):
-    """With a status subresource."""
-
-    async def send(self, method, path, body, *args, **kwargs):
-        if path.endswith("/status"):
-            self._check(self.fault, method, path)
-            path = path.removesuffix("/status")
-            body = {**self.objects[path], "status": body["status"], "metadata": body["metadata"]}
-        return await super().send(method, path, body, *args, **kwargs)
 
 
 def path(name):
