@@ -79,6 +79,8 @@ class Proxy:
     pod_ports: str = ""
     status_port: int = 15021
     prometheus_port: int = 15090
+    self_discovery: bool = False
+    """Its bootstrap has a cluster `local_cluster` that wants to know the proxy's like (EDS-014)."""
     register_group: str = ""
     """WorkloadGroup as whose member a machine registers itself (NODE-025)."""
     workload_entry: str = ""
@@ -212,6 +214,7 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),
         status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),
         prometheus_port=_port(meta, "ENVOY_PROMETHEUS_PORT", 15090),
+        self_discovery=_flag(meta, "ENABLE_SELF_DISCOVERY"),
         register_group=_text(meta, "AUTO_REGISTER_GROUP"),
         workload_entry=_text(meta, "WORKLOAD_ENTRY"),
         probes_health=isinstance(config := meta.get("PROXY_CONFIG"), Mapping) and bool(config.get("readinessProbe")),

@@ -185,6 +185,8 @@ class Endpoint:
     hostname: str = ""
     subdomain: str = ""
     node_name: str = ""
+    is_gateway: bool = False
+    """A way into another network, in place of what is there: it takes mutual TLS and nothing else."""
 
     def port(self, name: str) -> int | None:
         """The number of the port of that name, or None."""

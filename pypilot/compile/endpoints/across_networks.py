@@ -34,6 +34,7 @@ def _stand_in(gateway: NetworkGateway, port: str, weight: int) -> Endpoint:
         cluster_id=gateway.cluster,
         weight=weight or 1,
         health="UNKNOWN",
+        is_gateway=True,
     )
 
 

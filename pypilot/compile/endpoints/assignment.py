@@ -1,7 +1,7 @@
 """The endpoints of one port and subset of a service: who is in, how healthy, where (EDS-001…007, EDS-010)."""
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeAlias
 
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
@@ -16,13 +16,15 @@ from pypilot.compile.destination_rules import (
 from pypilot.compile.discovery import Discovery, cluster_ports, discovery_of
 from pypilot.compile.endpoints.across_networks import across_networks
 from pypilot.compile.endpoints.lb_endpoint import build_lb_endpoint, takes_tunnel
-from pypilot.compile.endpoints.locality import apply_locality_policy, group_by_locality
+from pypilot.compile.endpoints.locality import LocalityGroup, apply_locality_policy, group_by_locality
 from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.naming import outbound_cluster, sni
 from pypilot.compile.place import Place, carries
 from pypilot.compile.policies.selection import refuses_mutual_tls
 from pypilot.compile.services import Imported, cut_service
+from pypilot.compile.targets import ServiceTarget
 from pypilot.kinds.names import is_address
+from pypilot.wire.node import Labels
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import ENDPOINT
 from pypilot.world.model import Endpoint, MeshPort, MeshService, ServiceKey
@@ -31,6 +33,16 @@ from pypilot.world.reader import Reader
 LocalityLbEndpoints: TypeAlias = endpoint_components_pb2.LocalityLbEndpoints
 PERSISTENT_SESSION = "istio.io/persistent-session"
 _DRAINING_LABEL = "istio.io/draining"
+SELF_DISCOVERY = "local_cluster"
+REPLICA_LABELS = ("pod-template-hash", "rollouts-pod-template-hash")
+
+
+class Workload(NamedTuple):
+    """What a proxy's like have in common."""
+
+    name: str
+    hashes: Labels
+    """The labels that tell one generation of replicas from another, empty ones too."""
 
 
 def _is_address(endpoint: Endpoint) -> bool:
@@ -103,6 +115,8 @@ def localities_of(
     mode = endpoint_tls_mode(reader, selection, port.number, subset)
 
     def speaks_tls(endpoint: Endpoint) -> bool:
+        if endpoint.is_gateway:
+            return True
         if mode is None:
             return endpoint.tls_mode == "istio" and not refuses_mutual_tls(reader, endpoint, port)
         return endpoint.tls_mode not in ("", "disabled") and mode == "ISTIO_MUTUAL"
@@ -120,6 +134,17 @@ def localities_of(
         locality_policy(service, policy.load_balancer, reader.mesh()),
         policy.outlier_detection is not None,
     )
+    return _messages(groups, service, port, speaks_tls, hbone, tls_only)
+
+
+def _messages(
+    groups: Iterable[LocalityGroup],
+    service: MeshService,
+    port: MeshPort,
+    speaks_tls: Callable[[Endpoint], bool],
+    hbone: bool,
+    tls_only: bool = False,
+) -> list[LocalityLbEndpoints]:
     out = []
     for group in groups:
         where = group.locality
@@ -195,3 +220,29 @@ def sni_assignments(
 ) -> tuple[Resource, ...]:
     """Those of a gateway that forwards mutual TLS untouched: only endpoints that speak it (DR-021)."""
     return _assignments(reader, Imported(key, ports), selection, is_router, hbone, place, by_sni=True)
+
+
+def own_assignment(
+    reader: Reader, target: ServiceTarget | None, workload: Workload, hbone: bool, place: Place
+) -> Resource:
+    """Where a proxy's like are: of its own service, those of its own workload and region (EDS-014). No rule counts."""
+    service = reader.service(target.service) if target is not None else None
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=SELF_DISCOVERY)
+    if target is not None and service is not None:
+        port = target.port
+        members = (
+            endpoint
+            for endpoint in _members(reader, service, port, {}, effective_policy(reader, (), port.number, ""), place)
+            if _is_address(endpoint)
+            and endpoint.workload_name == workload.name
+            and all(endpoint.label(label) == value for label, value in workload.hashes)
+            and place.locality.region in ("", endpoint.locality.region)
+        )
+
+        def speaks_tls(endpoint: Endpoint) -> bool:
+            return endpoint.tls_mode == "istio" and not refuses_mutual_tls(reader, endpoint, port)
+
+        gateways = reader.network_gateways().resolved
+        groups = across_networks(group_by_locality(members), port.name, place, gateways, speaks_tls)
+        assignment.endpoints.extend(_messages(groups, service, port, speaks_tls, hbone))
+    return Resource.of(SELF_DISCOVERY, ENDPOINT, assignment.SerializeToString(deterministic=True))
