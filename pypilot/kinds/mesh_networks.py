@@ -12,6 +12,7 @@ import msgspec
 
 from pypilot.kinds.base import Finding, PortNumber, Spec, unsupported
 from pypilot.kinds.field_findings import field_findings, field_path
+from pypilot.kinds.names import is_address
 from pypilot.kinds.parse import convert, locate, without_nulls
 from pypilot.kinds.yaml_data import YamlError, load_document
 
@@ -61,6 +62,11 @@ def _defects(networks: MeshNetworks) -> Iterator[Finding]:
         for i, gateway in enumerate(network.gateways):
             if bool(gateway.address) == bool(gateway.registry_service_name):
                 yield Finding(f"networks.{name}.gateways[{i}]", "want one of address and registryServiceName")
+            elif gateway.address and not is_address(gateway.address):
+                message = (
+                    f"{gateway.address!r} is a name: only clusters with DNS can use it, endpoints of others cannot"
+                )
+                yield Finding(f"networks.{name}.gateways[{i}].address", message, "warning", "no-effect")
 
 
 def parse_mesh_networks(text: str) -> tuple[MeshNetworks | None, tuple[Finding, ...]]:
@@ -81,4 +87,5 @@ def parse_mesh_networks(text: str) -> tuple[MeshNetworks | None, tuple[Finding, 
         path, message = locate(error, data, MeshNetworks)
         return None, (*warnings, Finding(field_path(path), message))
     defects = tuple(_defects(networks))
-    return (None if defects else networks), (*warnings, *defects)
+    unusable = any(defect.severity == "error" for defect in defects)
+    return (None if unusable else networks), (*warnings, *defects)

@@ -56,3 +56,10 @@ def test_unknown_fields_are_warnings() -> None:
     networks, findings = parse_mesh_networks("networks: {a: {colour: red}}")
     assert networks is not None
     assert [(f.severity, f.field) for f in findings] == [("warning", "networks.a.colour")]
+
+
+def test_a_gateway_that_is_a_name_is_kept_with_a_warning() -> None:
+    networks, (finding,) = parse_mesh_networks("networks: {a: {gateways: [{address: gw.example, port: 443}]}}")
+    assert networks is not None
+    assert networks.networks["a"].gateways[0].address == "gw.example"
+    assert (finding.field, finding.severity) == ("networks.a.gateways[0].address", "warning")
