@@ -13,6 +13,7 @@ SPACE = "registration-root"
 APP = "registration-app"
 PATH = f"/apis/networking.istio.io/v1/namespaces/{APP}/workloadentries"
 NODE = f"sidecar~192.0.2.1~vm.{APP}~{APP}.svc.cluster.local"
+PROBED = {"readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}}}
 GROUP = {
     "apiVersion": "networking.istio.io/v1",
     "kind": "WorkloadGroup",
@@ -37,7 +38,9 @@ async def machine(made, token, **metadata):
     ]
     async with grpc.aio.secure_channel(f"127.0.0.1:{made.server.secure_port}", credentials, options) as opened:
         one = stream(opened)
-        await one.ask(CLUSTER, node=NODE, metadata={"AUTO_REGISTER_GROUP": "machines", **metadata})
+        await one.ask(
+            CLUSTER, node=NODE, metadata={"AUTO_REGISTER_GROUP": "machines", "PROXY_CONFIG": PROBED, **metadata}
+        )
         yield one
 
 

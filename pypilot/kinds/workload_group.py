@@ -96,7 +96,9 @@ class WorkloadGroupSpec(Spec, frozen=True):
     """What every entry says, except its address."""
     metadata: GroupMetadata = GroupMetadata()
     """Labels and annotations of every entry."""
-    probe: ReadinessProbe | None = None
+    probe: Annotated[
+        ReadinessProbe | None, unsupported("Istio's agent runs it; it is told by the agent's own settings (WE-008)")
+    ] = None
     """How the health of a workload is found out."""
 
 
@@ -105,7 +107,7 @@ class WorkloadGroup(Object, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "WorkloadGroup"
 
-    spec: Annotated[WorkloadGroupSpec, unsupported("pypilot makes no WorkloadEntries of workloads that connect")]
+    spec: WorkloadGroupSpec
     """Workloads that are alike."""
 
 

@@ -52,7 +52,7 @@ def new_entry(name: str, proxy: Proxy, group: WorkloadGroup, uid: str, version: 
     if proxy.enable_hbone:
         labels.setdefault(_TUNNEL, "http")
     annotations = {REGISTRATION_GROUP: group.name, **group.spec.metadata.annotations}
-    if proxy.probes_health or group.spec.probe is not None:
+    if proxy.probes_health:
         annotations[HEALTH_CHECKS] = "true"
     spec = {**template, "address": proxy.ip, "labels": labels}
     if proxy.network:

@@ -104,9 +104,8 @@ async def test_a_machine_gets_an_entry_of_its_group(stage):
     assert parse_object(kind, entry).clean
 
 
-async def test_a_probe_of_the_group_turns_health_checks_on(stage):
-    stage.api.put(GROUP, group(probe={"tcpSocket": {"port": 80}}))
-    await stage.registrar().connect(node(), ACCOUNT, START)
+async def test_an_agent_that_probes_turns_health_checks_on(stage):
+    await stage.registrar().connect(node(PROXY_CONFIG={"readinessProbe": {"tcpSocket": {"port": 80}}}), ACCOUNT, START)
     assert stage.noted()["proxy.istio.io/health-checks-enabled"] == "true"
 
 
