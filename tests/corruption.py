@@ -64,12 +64,13 @@ def _bare(declared: Any) -> Any:
 
 
 def positions(declared: Any, data: Any, path: Path = ()) -> Iterator[Position]:
-    """Every place below `data` that the type knows, those that the data leaves out too."""
+    """Every place that the type knows: below `data`, and in messages that the data leaves out."""
     bare = _bare(declared)
     origin = get_origin(bare)
     inner: list[tuple[str | int, Any]] = []
     if isinstance(bare, type) and issubclass(bare, Spec):
         inner = [(f.encode_name, f.type) for f in msgspec.structs.fields(bare)]
+        data = data if isinstance(data, Mapping) else {}
     elif origin is tuple and isinstance(data, list):
         inner = [(i, get_args(bare)[0]) for i in range(len(data))]
     elif origin in (dict, Mapping) and isinstance(data, Mapping):
@@ -77,12 +78,7 @@ def positions(declared: Any, data: Any, path: Path = ()) -> Iterator[Position]:
     for step, of in inner:
         here = (*path, step)
         yield Position(here, of)
-        if isinstance(data, Mapping):
-            below = data.get(step, ABSENT)
-        else:
-            below = data[step] if isinstance(data, list) else ABSENT
-        if below is not ABSENT:
-            yield from positions(of, below, here)
+        yield from positions(of, data.get(step) if isinstance(data, Mapping) else data[step], here)
 
 
 def places(kind: Kind, document: Document) -> list[Position]:
@@ -96,7 +92,7 @@ def corrupted(document: Document, path: Path, value: Any) -> Document:
     out = copy.deepcopy(document)
     at: Any = out
     for step in path[:-1]:
-        at = at[step]
+        at = at.setdefault(step, {}) if isinstance(at, dict) else at[step]
     if value is not ABSENT:
         at[path[-1]] = copy.deepcopy(value)
     elif isinstance(at, list):

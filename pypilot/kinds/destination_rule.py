@@ -218,7 +218,7 @@ class ZoneAwareLoadBalancerSetting(Spec, frozen=True):
 
     enabled: bool | None = None
     """Prefer the client's own zone."""
-    min_cluster_size: int = 0
+    min_cluster_size: UInt32 = 0
     """Fewest endpoints for it to have an effect."""
     failover: Annotated[Any, unsupported("failover between regions is that of localityLbSetting")] = None
     """Which region takes over."""

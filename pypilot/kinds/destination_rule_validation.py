@@ -16,6 +16,7 @@ from pypilot.kinds.destination_rule import (
 )
 from pypilot.kinds.destination_rule_advice import advise
 
+_MILLISECOND = Duration(1_000_000)
 _LARGEST_TABLE = 5_000_011
 """Envoy `MaglevLbConfig.table_size`."""
 _LARGEST_RING = 8_388_608
@@ -40,6 +41,27 @@ def _validate_outlier(outlier: OutlierDetection | None, path: str) -> Iterable[F
     ):
         if not 0 <= value <= 100:
             yield Finding(f"{path}.{name}", f"{value} is not a percentage (0-100)")
+
+
+def _validate_numbers(policy: TrafficPolicy | PortTrafficPolicy, path: str) -> Iterable[Finding]:
+    """What Envoy's own constraints refuse."""
+    if (outlier := policy.outlier_detection) is not None:
+        for name, time in (("interval", outlier.interval), ("baseEjectionTime", outlier.base_ejection_time)):
+            if time is not None and time.nanos == 0:
+                yield Finding(f"{path}.outlierDetection.{name}", f"{time} must be more than 0")
+    http = policy.connection_pool.http if policy.connection_pool is not None else None
+    if http is not None and (ping := http.http2_keep_alive) is not None:
+        for name, time in (("interval", ping.interval), ("timeout", ping.timeout)):
+            if time is None or time < _MILLISECOND:
+                at = f"{path}.connectionPool.http.http2KeepAlive.{name}"
+                yield Finding(at, f"at least 1ms is needed, got {time}")
+    zone_aware = policy.load_balancer.zone_aware_lb_setting if policy.load_balancer is not None else None
+    share = zone_aware.routing_enabled if zone_aware is not None else None
+    if share is not None and not 0 <= share <= 100:
+        yield Finding(f"{path}.loadBalancer.zoneAwareLbSetting.routingEnabled", f"{share} is not a percentage (0-100)")
+    budget = policy.retry_budget if isinstance(policy, TrafficPolicy) else None
+    if budget is not None and budget.percent is not None and not 0 <= budget.percent <= 100:
+        yield Finding(f"{path}.retryBudget.percent", f"{budget.percent} is not a percentage (0-100)")
 
 
 def _is_prime(number: int) -> bool:
@@ -83,6 +105,7 @@ def _validate_settings(policy: TrafficPolicy | PortTrafficPolicy, path: str) -> 
     yield from _validate_tls(policy.tls, f"{path}.tls")
     yield from _validate_outlier(policy.outlier_detection, f"{path}.outlierDetection")
     yield from _validate_balancer(policy.load_balancer, f"{path}.loadBalancer")
+    yield from _validate_numbers(policy, path)
     yield from _validate_durations(policy, path)
 
 

@@ -123,7 +123,7 @@ def check(ref: Ref, kind: Kind, position: Position, value: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_one_corrupt_field(kind: Kind, data: st.DataObject) -> None:
     if not refs_of(kind.name):

@@ -53,7 +53,7 @@ def check(kind: Kind, document: Document, position: Position, value: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_one_corrupt_field(kind: Kind, data: st.DataObject) -> None:
     document = data.draw(st.sampled_from(clean(kind)))

@@ -6,13 +6,12 @@ Works on lists of `LocalityGroup`, before policies for localities. Must not buil
 from collections.abc import Callable
 from dataclasses import replace
 
+from pypilot.compile.endpoints.lb_endpoint import MAX_WEIGHT
 from pypilot.compile.endpoints.locality import LocalityGroup
 from pypilot.compile.place import Place
 from pypilot.kinds.names import is_address
 from pypilot.world.model import Endpoint
 from pypilot.world.networks import NETWORK_LABEL, NetworkGateway, NetworkGateways
-
-_MAX_WEIGHT = 2**32 - 1
 
 
 def _dialled(place: Place, gateways: tuple[NetworkGateway, ...]) -> tuple[NetworkGateway, ...]:
@@ -55,7 +54,7 @@ def across_networks(
         shares: dict[NetworkGateway, int] = {}
         for endpoint in group.endpoints:
             into = gateways.into(endpoint.network, endpoint.cluster_id)
-            weight = min((endpoint.weight or 1) * scale, _MAX_WEIGHT)
+            weight = min((endpoint.weight or 1) * scale, MAX_WEIGHT)
             near = endpoint.network in ("", place.network)
             if near or not into:
                 if endpoint.address:

@@ -1,6 +1,7 @@
 """The endpoints of one port and subset of a service: who is in, how healthy, where (EDS-001…007, EDS-010)."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
@@ -15,7 +16,7 @@ from pypilot.compile.destination_rules import (
 )
 from pypilot.compile.discovery import Discovery, cluster_ports, discovery_of
 from pypilot.compile.endpoints.across_networks import across_networks
-from pypilot.compile.endpoints.lb_endpoint import build_lb_endpoint, takes_tunnel
+from pypilot.compile.endpoints.lb_endpoint import MAX_WEIGHT, build_lb_endpoint, takes_tunnel
 from pypilot.compile.endpoints.locality import LocalityGroup, apply_locality_policy, group_by_locality
 from pypilot.compile.locality_policy import locality_policy, preferred_labels
 from pypilot.compile.naming import outbound_cluster, sni
@@ -31,6 +32,8 @@ from pypilot.world.model import Endpoint, MeshPort, MeshService, ServiceKey
 from pypilot.world.reader import Reader
 
 LocalityLbEndpoints: TypeAlias = endpoint_components_pb2.LocalityLbEndpoints
+_MOST_WEIGHT = MAX_WEIGHT // 2
+"""Room for rounding up, and for the parts of other networks."""
 PERSISTENT_SESSION = "istio.io/persistent-session"
 _DRAINING_LABEL = "istio.io/draining"
 SELF_DISCOVERY = "local_cluster"
@@ -48,6 +51,15 @@ class Workload(NamedTuple):
 def _is_address(endpoint: Endpoint) -> bool:
     """Host names cannot go over EDS."""
     return not endpoint.address or endpoint.address.startswith("unix://") or is_address(endpoint.address)
+
+
+def _scaled(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """With smaller weights if their sum is more than Envoy can add up."""
+    total = sum(e.weight for e in endpoints)
+    if total <= _MOST_WEIGHT:
+        return endpoints
+    divisor = -(-total // _MOST_WEIGHT)
+    return [replace(e, weight=max(1, e.weight // divisor)) for e in endpoints]
 
 
 def _health(endpoint: Endpoint, service: MeshService) -> str | None:
@@ -112,6 +124,7 @@ def localities_of(
         for endpoint in _members(reader, service, port, wanted, policy, place)
         if not addresses_only or _is_address(endpoint)
     ]
+    members = _scaled(members)
     mode = endpoint_tls_mode(reader, selection, port.number, subset)
 
     def speaks_tls(endpoint: Endpoint) -> bool:
@@ -168,7 +181,7 @@ def _messages(
                 )
             )
         if weighs := weight if tls_only else group.weight:
-            localities.load_balancing_weight.value = weighs
+            localities.load_balancing_weight.value = min(weighs, MAX_WEIGHT)
         out.append(localities)
     return out
 

@@ -8,6 +8,9 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2
 from pypilot.compile.naming import CONNECT_ORIGINATE
 from pypilot.world.model import Endpoint
 
+MAX_WEIGHT = 2**32 - 1
+"""Also the most that the weights of a locality may sum up to."""
+
 LbEndpoint: TypeAlias = endpoint_components_pb2.LbEndpoint
 
 _UNIX = "unix://"
@@ -65,7 +68,7 @@ def socket_address(address: str, port: int) -> address_pb2.Address:
 def build_lb_endpoint(endpoint: Endpoint, port: int, speaks_tls: bool, tunnel: bool, health: str) -> LbEndpoint:
     """The message. `health` is empty where nobody reports it; `tunnel`: reach it through the HBONE listener."""
     out = LbEndpoint()
-    out.load_balancing_weight.value = endpoint.weight or 1
+    out.load_balancing_weight.value = min(endpoint.weight or 1, MAX_WEIGHT)
     if health:
         out.health_status = _HEALTH[health]
     metadata = out.metadata.filter_metadata
