@@ -55,10 +55,6 @@ def _validate_numbers(policy: TrafficPolicy | PortTrafficPolicy, path: str) -> I
             if time is None or time < _MILLISECOND:
                 at = f"{path}.connectionPool.http.http2KeepAlive.{name}"
                 yield Finding(at, f"at least 1ms is needed, got {time}")
-    zone_aware = policy.load_balancer.zone_aware_lb_setting if policy.load_balancer is not None else None
-    share = zone_aware.routing_enabled if zone_aware is not None else None
-    if share is not None and not 0 <= share <= 100:
-        yield Finding(f"{path}.loadBalancer.zoneAwareLbSetting.routingEnabled", f"{share} is not a percentage (0-100)")
     budget = policy.retry_budget if isinstance(policy, TrafficPolicy) else None
     if budget is not None and budget.percent is not None and not 0 <= budget.percent <= 100:
         yield Finding(f"{path}.retryBudget.percent", f"{budget.percent} is not a percentage (0-100)")

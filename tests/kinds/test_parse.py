@@ -257,7 +257,6 @@ GOOD_RING = {"ringHash": {"minimumRingSize": 8388608}}
         ({"connectionPool": {"http": {"http2KeepAlive": {"timeout": "1s"}}}}, "http2KeepAlive.interval"),
         ({"connectionPool": {"http": {"http2KeepAlive": {"timeout": "1s", "interval": "1ms"}}}}, ""),
         ({"loadBalancer": {"zoneAwareLbSetting": {"minClusterSize": 2**32}}}, "minClusterSize"),
-        ({"loadBalancer": {"zoneAwareLbSetting": {"routingEnabled": 100.5}}}, "routingEnabled"),
         ({"loadBalancer": {"consistentHash": GOOD_RING, "warmup": {"minimumPercent": 100, "aggression": 1}}}, ""),
         ({"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 65537}}}}, ""),
     ],
