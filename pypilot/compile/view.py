@@ -32,6 +32,8 @@ class ProxyView:
     hbone: bool = False
     ipv4: bool = True
     ipv6: bool = False
+    credential_socket: bool = False
+    """A socket beside the proxy serves credentials (NODE-029)."""
     dns_vips: bool = False
     """Auto-allocated addresses are used (SE-017)."""
     labels: Labels = ()
@@ -127,6 +129,7 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         hbone=reader.constants.ambient and proxy.is_istio_build and not proxy.disable_hbone_send,
         ipv4=any(":" not in ip for ip in proxy.ips),
         ipv6=any(":" in ip for ip in proxy.ips),
+        credential_socket=proxy.credential_socket,
         dns_vips=proxy.dns_capture and proxy.dns_auto_allocate,
         labels=tuple((k, v) for k, v in workload_labels(reader, proxy) if k in asked),
         sidecar=sidecar,

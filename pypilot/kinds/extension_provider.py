@@ -70,6 +70,17 @@ class ExtAuthzGrpc(Spec, frozen=True):
     """Whether it is told the body."""
 
 
+class SdsProvider(Spec, frozen=True):
+    """`extensionProviders[].sds`: serves the credentials of gateways whose names begin with `sds://` (SDS-011)."""
+
+    name: str = ""
+    """Not used."""
+    service: str = ""
+    """Host of the service, or namespace/host."""
+    port: int = 0
+    """Its port."""
+
+
 class ExtensionProvider(Spec, frozen=True):
     """`extensionProviders[]`: a name and one of the forms."""
 
@@ -91,4 +102,5 @@ class ExtensionProvider(Spec, frozen=True):
     envoy_http_als: Telemetry = None
     envoy_tcp_als: Telemetry = None
     envoy_otel_als: Telemetry = None
-    sds: Annotated[Any, unsupported("secrets come from pypilot alone")] = None
+    sds: SdsProvider | None = None
+    """Serves credentials."""

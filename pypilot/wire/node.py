@@ -68,6 +68,8 @@ class Proxy:
     disable_hbone_send: bool = False
     dns_capture: bool = False
     dns_auto_allocate: bool = False
+    credential_socket: bool = False
+    """Credentials named `sds://` come from a Unix socket beside the proxy (NODE-029)."""
     dns_proxy_addr: str = ""
     """Where the agent answers DNS queries (NODE-020)."""
     inbound_exact_balance: bool = False
@@ -206,6 +208,7 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         disable_hbone_send=_flag(meta, "DISABLE_HBONE_SEND"),
         dns_capture=_flag(meta, "DNS_CAPTURE"),
         dns_auto_allocate=_flag(meta, "DNS_AUTO_ALLOCATE"),
+        credential_socket=_text(meta, "credential") == "true",
         dns_proxy_addr=_text(meta, "DNS_PROXY_ADDR"),
         inbound_exact_balance=_flag(meta, "INBOUND_LISTENER_EXACT_BALANCE"),
         outbound_exact_balance=_flag(meta, "OUTBOUND_LISTENER_EXACT_BALANCE"),

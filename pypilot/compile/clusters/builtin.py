@@ -11,10 +11,11 @@ from pypilot.compile.clusters.connection_pool import apply_connection_pool
 from pypilot.compile.clusters.dns import lookup_family
 from pypilot.compile.clusters.draft import ClusterDraft
 from pypilot.compile.clusters.metadata_exchange import apply_metadata_exchange
-from pypilot.compile.clusters.protocol import use_downstream_protocol
+from pypilot.compile.clusters.protocol import use_downstream_protocol, use_http2
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import tunnel_end
 from pypilot.compile.clusters.upstream_tls import OwnTLS, apply_upstream_tls
+from pypilot.compile.external_credentials import SOCKET, SOCKET_CLUSTER
 from pypilot.compile.messages import duration, pack, sds_config_source, socket_address
 from pypilot.compile.naming import (
     BLACK_HOLE_CLUSTER,
@@ -158,6 +159,18 @@ def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, resolver_at: tuple[s
     return draft
 
 
+def credential_server(mesh: MeshConfig) -> ClusterDraft:
+    """To the socket beside the proxy that serves credentials (NODE-029)."""
+    cluster = _Cluster(name=SOCKET_CLUSTER, type=_Cluster.STATIC, alt_stat_name=stat_name(SOCKET_CLUSTER))
+    cluster.connect_timeout.CopyFrom(duration(mesh.connect_timeout))
+    cluster.load_assignment.cluster_name = SOCKET_CLUSTER
+    endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
+    endpoint.address.pipe.path = SOCKET
+    draft = ClusterDraft(cluster)
+    use_http2(draft)
+    return draft
+
+
 def builtin_clusters(
     reader: Reader, traits: Traits, resolver_at: tuple[str, int] | None, tunnels: bool, any_host: bool
 ) -> Chunk:
@@ -172,5 +185,7 @@ def builtin_clusters(
         drafts.append(connect_originate(mesh))
     if tunnels:
         drafts.append(main_internal(mesh))
+    if traits.credential_socket:
+        drafts.append(credential_server(mesh))
     made: list[Resource] = [draft.resource() for draft in drafts]
     return Chunk(made)

@@ -17,6 +17,8 @@ class Traits(NamedTuple):
     hbone: bool = False
     ipv4: bool = True
     ipv6: bool = False
+    credential_socket: bool = False
+    """A socket beside the proxy serves credentials (NODE-029)."""
 
     @property
     def is_router(self) -> bool:
@@ -25,4 +27,4 @@ class Traits(NamedTuple):
 
 def traits_of(view: ProxyView) -> Traits:
     """The traits of a view."""
-    return Traits(view.type, view.istio_build, view.mesh_tls, view.hbone, view.ipv4, view.ipv6)
+    return Traits(view.type, view.istio_build, view.mesh_tls, view.hbone, view.ipv4, view.ipv6, view.credential_socket)

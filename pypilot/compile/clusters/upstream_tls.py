@@ -22,7 +22,8 @@ from pypilot.compile.clusters.transport import (
     plain_match,
     user_match,
 )
-from pypilot.compile.credential_names import CA_SUFFIX, CONFIG_MAP, resource_name
+from pypilot.compile.credential_names import CA_SUFFIX, CONFIG_MAP, EXTERNAL, resource_name
+from pypilot.compile.external_credentials import AT_SOCKET, external_secret
 from pypilot.compile.messages import pack, sds_config_source
 from pypilot.kinds.destination_rule import ClientTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
@@ -106,7 +107,9 @@ def _credential_source() -> config_source_pb2.ConfigSource:
     )
 
 
-def _credential_secret(credential_name: str) -> SdsSecretConfig:
+def _credential_secret(credential_name: str, traits: Traits) -> SdsSecretConfig:
+    if credential_name.startswith(EXTERNAL) and traits.credential_socket:
+        return external_secret(credential_name, AT_SOCKET)
     name = resource_name(credential_name)
     if name in ("default", "ROOTCA"):
         return _agent_secret(name)
@@ -180,14 +183,18 @@ def _apply_auto_names(draft: ClusterDraft, settings: ClientTLSSettings) -> None:
         draft.http_options().upstream_http_protocol_options.auto_san_validation = True
 
 
-def _apply_secrets(common: CommonTlsContext, settings: ClientTLSSettings, expected: ValidationContext) -> None:
+def _apply_secrets(
+    common: CommonTlsContext, settings: ClientTLSSettings, expected: ValidationContext, traits: Traits
+) -> None:
     """Certificates that the control plane serves by `credentialName` (DR-074)."""
     if settings.mode == "MUTUAL":
-        common.tls_certificate_sds_secret_configs.append(_credential_secret(settings.credential_name))
+        common.tls_certificate_sds_secret_configs.append(_credential_secret(settings.credential_name, traits))
     if not settings.insecure_skip_verify:
         combined = common.combined_validation_context
         combined.default_validation_context.CopyFrom(expected)
-        combined.validation_context_sds_secret_config.CopyFrom(_credential_secret(settings.credential_name + CA_SUFFIX))
+        combined.validation_context_sds_secret_config.CopyFrom(
+            _credential_secret(settings.credential_name + CA_SUFFIX, traits)
+        )
 
 
 def _apply_agent_files(common: CommonTlsContext, settings: ClientTLSSettings, expected: ValidationContext) -> None:
@@ -231,7 +238,7 @@ def _own_tls_context(tls: OwnTLS, draft: ClusterDraft, traits: Traits, mesh: Mes
     expected = ValidationContext()
     _expect(expected, settings.subject_alt_names or tls.service_names, traits)
     if secret:
-        _apply_secrets(common, settings, expected)
+        _apply_secrets(common, settings, expected, traits)
     else:
         if settings.ca_crl:
             expected.crl.CopyFrom(_file(settings.ca_crl))

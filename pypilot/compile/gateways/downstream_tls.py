@@ -5,13 +5,14 @@ GW-034…048, MESH-034, MESH-035. What cannot be served is refused with `Unserva
 
 import re
 from functools import cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from pypilot.compile.credential_names import CA_SUFFIX, resource_name
+from pypilot.compile.credential_names import CA_SUFFIX, EXTERNAL, resource_name
+from pypilot.compile.external_credentials import ExternalServer, external_secret
 from pypilot.compile.messages import pack, sds_config_source
 from pypilot.kinds.gateway import ServerTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
@@ -89,11 +90,24 @@ def _credential_source() -> config_source_pb2.ConfigSource:
     )
 
 
-def _credential_secret(credential_name: str, mesh_tls: bool) -> SdsSecretConfig:
+class CredentialSources(NamedTuple):
+    """Where a gateway's proxy can get certificates."""
+
+    mesh_tls: bool
+    """Those of the mesh."""
+    external: ExternalServer | None = None
+    """Those named `sds://…`."""
+
+
+def _credential_secret(credential_name: str, sources: CredentialSources) -> SdsSecretConfig:
+    if credential_name.startswith(EXTERNAL) and sources.external is not None:
+        if not sources.external.cluster:
+            raise UnservableTLS
+        return external_secret(credential_name, sources.external)
     name = resource_name(credential_name)
     if name not in ("default", "ROOTCA"):
         return SdsSecretConfig(name=name, sds_config=_credential_source())
-    if not mesh_tls:
+    if not sources.mesh_tls:
         raise UnservableTLS
     return _agent_secret(name)
 
@@ -208,17 +222,17 @@ def _apply_pins(expected: ValidationContext, settings: ServerTLSSettings) -> Non
     expected.verify_certificate_hash.extend(settings.verify_certificate_hash)
 
 
-def _apply_credentials(common: CommonTlsContext, settings: ServerTLSSettings, mesh_tls: bool) -> None:
-    """Certificates that the control plane serves by name (GW-040…043)."""
+def _apply_credentials(common: CommonTlsContext, settings: ServerTLSSettings, sources: CredentialSources) -> None:
+    """Certificates that are served by name, by the control plane or by somebody else (GW-040…043, SDS-011)."""
     names = settings.credential_names or (settings.credential_name,)
-    common.tls_certificate_sds_secret_configs.extend(_credential_secret(name, mesh_tls) for name in names)
+    common.tls_certificate_sds_secret_configs.extend(_credential_secret(name, sources) for name in names)
     expected = _expected(settings)
     if settings.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
         _apply_pins(expected, settings)
         authority = settings.ca_cert_credential_name or names[0] + CA_SUFFIX
         combined = common.combined_validation_context
         combined.default_validation_context.CopyFrom(expected)
-        combined.validation_context_sds_secret_config.CopyFrom(_credential_secret(authority, mesh_tls))
+        combined.validation_context_sds_secret_config.CopyFrom(_credential_secret(authority, sources))
     elif settings.subject_alt_names:
         common.validation_context.CopyFrom(expected)
 
@@ -254,14 +268,14 @@ def _apply_local_files(common: CommonTlsContext, settings: ServerTLSSettings, va
 
 
 def server_tls_context(
-    settings: ServerTLSSettings, mesh: MeshConfig, tcp: bool, istio_build: bool, mesh_tls: bool
+    settings: ServerTLSSettings, mesh: MeshConfig, tcp: bool, istio_build: bool, sources: CredentialSources
 ) -> DownstreamTlsContext:
     """The context of one server of a Gateway.
 
     Args:
         tcp: what is inside is not HTTP.
         istio_build: the proxy is Istio's, whose agent serves files by name.
-        mesh_tls: the proxy can fetch certificates of the mesh.
+        sources: where the proxy can get certificates.
 
     Raises:
         UnservableTLS: certificates are wanted that nobody would give to this proxy.
@@ -272,13 +286,13 @@ def server_tls_context(
     common = context.common_tls_context
     common.alpn_protocols.extend(ALPN_TCP if mutual and tcp else ALPN_HTTP)
     if mutual:
-        if not mesh_tls:
+        if not sources.mesh_tls:
             raise UnservableTLS
         _apply_mesh_certificates(common, _with_revocations(settings))
         return context
     validates = settings.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if settings.credential_name or settings.credential_names:
-        _apply_credentials(common, settings, mesh_tls)
+        _apply_credentials(common, settings, sources)
     else:
         (_apply_agent_files if istio_build else _apply_local_files)(common, settings, validates)
     _apply_parameters(common, settings, mesh)

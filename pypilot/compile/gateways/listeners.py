@@ -10,8 +10,15 @@ from typing import NamedTuple
 from envoy.config.listener.v3 import listener_pb2
 
 from pypilot.compile.connection_settings import at_the_edge
+from pypilot.compile.external_credentials import external_server
 from pypilot.compile.gateways.auto_passthrough import auto_passthrough_chains
-from pypilot.compile.gateways.downstream_tls import TransportSocket, UnservableTLS, server_tls_context, tls_socket
+from pypilot.compile.gateways.downstream_tls import (
+    CredentialSources,
+    TransportSocket,
+    UnservableTLS,
+    server_tls_context,
+    tls_socket,
+)
 from pypilot.compile.gateways.merge import MergedServer, ServerPort, is_passthrough, merged_servers, server_of
 from pypilot.compile.listeners.access_log import listener_access_logs
 from pypilot.compile.listeners.chains import Chain, ChainMatch, HttpChain, TcpChain, build_match, without_overlaps
@@ -170,7 +177,8 @@ def _terminates(reader: Reader, chain: Chain, traits: HttpTraits, mesh_tls: bool
     if server is None or server.tls is None:
         raise UnservableTLS
     tcp = not isinstance(chain, HttpChain)
-    return tls_socket(server_tls_context(server.tls, reader.mesh(), tcp, traits.tcp.istio_build, mesh_tls))
+    sources = CredentialSources(mesh_tls, external_server(reader, traits.credential_socket))
+    return tls_socket(server_tls_context(server.tls, reader.mesh(), tcp, traits.tcp.istio_build, sources))
 
 
 def _add_chain(

@@ -22,7 +22,7 @@ from pypilot.world.reader import Reader
 
 def _scope(view: ProxyView, proxy: Proxy) -> OutboundScope:
     """The view without what listeners cannot depend on, so that more proxies share them."""
-    shared = replace(view, cluster_id="", network="", mesh_tls=True, hbone=False)
+    shared = replace(view, cluster_id="", network="", mesh_tls=True, hbone=False, credential_socket=False)
     captured = proxy.interception_mode != "NONE"
     limited = view.sidecar is not None
     reserved = (proxy.status_port, proxy.prometheus_port) if captured or limited else ()

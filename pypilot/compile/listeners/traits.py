@@ -49,6 +49,8 @@ class HttpTraits(NamedTuple):
     """HTTP/1.0 is accepted (NODE-017)."""
     inbound_exact_balance: bool = False
     """NODE-027."""
+    credential_socket: bool = False
+    """NODE-029."""
 
 
 def _idle(text: str) -> Duration | None:
@@ -70,5 +72,10 @@ def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
     """The traits of a proxy for connection managers."""
     settings = reader.call(proxy_settings, proxy.proxy_config)
     return HttpTraits(
-        tcp_traits(reader, view, proxy), tracing_identity(proxy), settings, proxy.http10, proxy.inbound_exact_balance
+        tcp_traits(reader, view, proxy),
+        tracing_identity(proxy),
+        settings,
+        proxy.http10,
+        proxy.inbound_exact_balance,
+        proxy.credential_socket,
     )

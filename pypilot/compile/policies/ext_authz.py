@@ -16,6 +16,7 @@ from envoy.type.v3 import http_status_pb2
 from pypilot.compile.messages import duration, pack
 from pypilot.compile.naming import outbound_cluster
 from pypilot.compile.policies.matchers import metadata
+from pypilot.compile.providers import provider_hostname
 from pypilot.kinds.base import Duration
 from pypilot.kinds.extension_provider import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody
 from pypilot.world.reader import Reader
@@ -49,13 +50,6 @@ def _status(text: str) -> int | None:
     return int(text) if int(text) and int(text) in http_status_pb2.StatusCode.values() else None
 
 
-def _hostname(reader: Reader, service: str) -> str:
-    """The host of `HOST` or `NAMESPACE/HOST` if exactly one service is meant, else the empty string (MESH-024)."""
-    owner, slash, host = service.rpartition("/")
-    known = [key for key in reader.services_of(host) if not slash or key.namespace == owner]
-    return host if len(known) == 1 and "*" not in host else ""
-
-
 def _is_sound(form: ExtAuthzHttp | ExtAuthzGrpc) -> bool:
     if not 0 < form.port < 65536 or _status(form.status_on_error) is None:
         return False
@@ -80,7 +74,7 @@ def provider_of(reader: Reader, name: str) -> AuthorizationProvider | None:
         form = provider.envoy_ext_authz_http or provider.envoy_ext_authz_grpc
         if form is None or not _is_sound(form):
             return None
-        hostname = _hostname(reader, form.service)
+        hostname = provider_hostname(reader, form.service)
         if not hostname:
             return None
         cluster = outbound_cluster(form.port, "", hostname)

@@ -30,6 +30,7 @@ def routing_view(view: ProxyView) -> ProxyView:
         istio_build=True,
         mesh_tls=True,
         hbone=False,
+        credential_socket=False,
     )
 
 
