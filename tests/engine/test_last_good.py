@@ -100,6 +100,7 @@ def test_other_secrets_pass_unchecked(guard: CredentialGuard, values: dict[str, 
 
 
 def test_expiry_is_judged_when_a_secret_comes_in() -> None:
+    """SDS-008: unlike Istio, which counts it and sends it on: an expired certificate fails every handshake."""
     now = NOON
     guard = CredentialGuard(lambda: now.timestamp())
     short = secret(new_pair(start=NOON - DAY, end=NOON + DAY))

@@ -156,6 +156,7 @@ def test_a_sidecar_gets_nothing_by_a_gateway() -> None:
 
 
 def test_only_the_secret_that_changed_is_made_anew() -> None:
+    """KSVC-043."""
     names = ("a", "b", "c")
     pairs = {name: secret(name, cert=PAIR.certificate, key=PAIR.key) for name in names}
     servers = gateway(*({"mode": "SIMPLE", "credentialName": name} for name in names))
