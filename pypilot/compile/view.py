@@ -12,7 +12,7 @@ from pypilot.compile.services import visible_services
 from pypilot.compile.targets import workload_labels
 from pypilot.kinds.base import Ref
 from pypilot.kinds.virtual_service import MESH
-from pypilot.wire.node import Labels, Proxy, ProxyType
+from pypilot.wire.node import CertificateFiles, Labels, Proxy, ProxyType
 from pypilot.world.reader import Reader
 
 
@@ -32,6 +32,8 @@ class ProxyView:
     hbone: bool = False
     ipv4: bool = True
     ipv6: bool = False
+    client_files: CertificateFiles = CertificateFiles()
+    """NODE-023."""
     credential_socket: bool = False
     """A socket beside the proxy serves credentials (NODE-029)."""
     dns_vips: bool = False
@@ -129,6 +131,7 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         hbone=reader.constants.ambient and proxy.is_istio_build and not proxy.disable_hbone_send,
         ipv4=any(":" not in ip for ip in proxy.ips),
         ipv6=any(":" in ip for ip in proxy.ips),
+        client_files=proxy.client_files,
         credential_socket=proxy.credential_socket,
         dns_vips=proxy.dns_capture and proxy.dns_auto_allocate,
         labels=tuple((k, v) for k, v in workload_labels(reader, proxy) if k in asked),

@@ -8,7 +8,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 ProxyType = Literal["sidecar", "router", "waypoint", "ztunnel"]
 PROXY_TYPES: tuple[ProxyType, ...] = ("sidecar", "router", "waypoint", "ztunnel")
@@ -35,6 +35,14 @@ class Locality:
 
     def __str__(self) -> str:
         return "/".join(p for p in (self.region, self.zone, self.sub_zone) if p)
+
+
+class CertificateFiles(NamedTuple):
+    """Paths of files beside a proxy, as its agent names them (NODE-023)."""
+
+    chain: str = ""
+    key: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,10 @@ class Proxy:
     disable_hbone_send: bool = False
     dns_capture: bool = False
     dns_auto_allocate: bool = False
+    server_files: CertificateFiles = CertificateFiles()
+    """In place of the mesh's certificate, for what comes in (NODE-023)."""
+    client_files: CertificateFiles = CertificateFiles()
+    """Likewise for what goes out; counts if there is a chain."""
     credential_socket: bool = False
     """Credentials named `sds://` come from a Unix socket beside the proxy (NODE-029)."""
     dns_proxy_addr: str = ""
@@ -160,6 +172,10 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(out)
 
 
+def _files(meta: Mapping[str, Any], side: str) -> CertificateFiles:
+    return CertificateFiles(*(_text(meta, f"{side}_{part}") for part in ("CERT_CHAIN", "KEY", "ROOT_CERT")))
+
+
 def parse_node(node: Mapping[str, Any]) -> Proxy:
     """Read a Node in proto3 JSON form (`{"id": …, "metadata": {…}}`, snake_case).
 
@@ -208,6 +224,8 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         disable_hbone_send=_flag(meta, "DISABLE_HBONE_SEND"),
         dns_capture=_flag(meta, "DNS_CAPTURE"),
         dns_auto_allocate=_flag(meta, "DNS_AUTO_ALLOCATE"),
+        server_files=_files(meta, "TLS_SERVER"),
+        client_files=_files(meta, "TLS_CLIENT"),
         credential_socket=_text(meta, "credential") == "true",
         dns_proxy_addr=_text(meta, "DNS_PROXY_ADDR"),
         inbound_exact_balance=_flag(meta, "INBOUND_LISTENER_EXACT_BALANCE"),

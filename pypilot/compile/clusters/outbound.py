@@ -3,6 +3,8 @@
 What is made depends only on the arguments and on what is read: views that resolve alike share the bytes.
 """
 
+from dataclasses import replace
+
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
 
@@ -18,7 +20,7 @@ from pypilot.compile.clusters.protocol import apply_h2_upgrade, apply_port_proto
 from pypilot.compile.clusters.stat_names import outbound_stat_name
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import apply_proxy_protocol
-from pypilot.compile.clusters.upstream_tls import OwnTLS, UnservableTLS, apply_upstream_tls, resolve_tls
+from pypilot.compile.clusters.upstream_tls import OwnTLS, UnservableTLS, apply_upstream_tls, resolve_tls, with_files
 from pypilot.compile.destination_rules import (
     EffectivePolicy,
     Selection,
@@ -144,9 +146,10 @@ class _Builder:
         inferred = infers_mutual_tls(self.reader, self.service, port, self.traits, self._passes_through(subset))
         name = "" if draft.dynamic_dns else sni(port.number, subset, self.service.hostname)
         tls = resolve_tls(policy.tls, inferred, name, self.identities)
+        tls = with_files(tls, policy.tls, self.traits.client_files, self.service.mesh_external)
         if isinstance(tls, OwnTLS):
             names = () if self.service.kubernetes else self.identities
-            tls = OwnTLS(tls.settings, names, self.traits.is_router or policy.has_selector)
+            tls = replace(tls, service_names=names, may_use_secrets=self.traits.is_router or policy.has_selector)
         apply_upstream_tls(draft, tls, self.traits, self.mesh)
         if policy.proxy_protocol is not None:
             apply_proxy_protocol(draft.cluster, policy.proxy_protocol.version)

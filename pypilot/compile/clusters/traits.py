@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from pypilot.compile.view import ProxyView
-from pypilot.wire.node import ProxyType
+from pypilot.wire.node import CertificateFiles, ProxyType
 
 
 class Traits(NamedTuple):
@@ -19,6 +19,8 @@ class Traits(NamedTuple):
     ipv6: bool = False
     credential_socket: bool = False
     """A socket beside the proxy serves credentials (NODE-029)."""
+    client_files: CertificateFiles = CertificateFiles()
+    """NODE-023."""
 
     @property
     def is_router(self) -> bool:
@@ -27,4 +29,13 @@ class Traits(NamedTuple):
 
 def traits_of(view: ProxyView) -> Traits:
     """The traits of a view."""
-    return Traits(view.type, view.istio_build, view.mesh_tls, view.hbone, view.ipv4, view.ipv6, view.credential_socket)
+    return Traits(
+        view.type,
+        view.istio_build,
+        view.mesh_tls,
+        view.hbone,
+        view.ipv4,
+        view.ipv6,
+        view.credential_socket,
+        view.client_files,
+    )

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from msgspec.structs import replace
 
 from pypilot.compile.clusters.draft import ClusterDraft
 from pypilot.compile.clusters.traits import Traits
@@ -27,6 +28,7 @@ from pypilot.compile.external_credentials import AT_SOCKET, external_secret
 from pypilot.compile.messages import pack, sds_config_source
 from pypilot.kinds.destination_rule import ClientTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.wire.node import CertificateFiles
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """The usual bundle of public CAs, for proxies that have no agent to answer `file-root:system`."""
@@ -61,6 +63,8 @@ class OwnTLS:
     """Expected names where the settings list none: those of the ServiceEntry (DR-071)."""
     may_use_secrets: bool = True
     """False on a sidecar whose rule has no workloadSelector: its credentialName is not for it (DR-074)."""
+    automatic: bool = False
+    """As in `MeshTLS`: inferred, though with files in place of the mesh's certificates (NODE-023)."""
 
 
 def resolve_tls(
@@ -76,6 +80,32 @@ def resolve_tls(
         return OwnTLS(settings)
     identities = accounts if settings.subject_alt_names is None else settings.subject_alt_names
     return MeshTLS(settings.sni or sni, identities)
+
+
+def with_files(
+    resolved: MeshTLS | OwnTLS | None, settings: ClientTLSSettings | None, files: CertificateFiles, external: bool
+) -> MeshTLS | OwnTLS | None:
+    """The same with files beside the proxy in place of the mesh's certificates, where it names some (NODE-023).
+
+    As in Istio, they win over those of a rule, too, except for what is outside the mesh; and of a rule for the mesh's
+    mutual TLS only what it says itself counts then.
+    """
+    if not files.chain or resolved is None or (settings is not None and external):
+        return resolved
+    if settings is None:
+        assert isinstance(resolved, MeshTLS)
+        base = ClientTLSSettings(mode="MUTUAL", sni=resolved.sni, subject_alt_names=resolved.identities)
+    elif settings.mode in ("MUTUAL", "ISTIO_MUTUAL"):
+        base = ClientTLSSettings(
+            mode="MUTUAL",
+            sni=settings.sni,
+            subject_alt_names=settings.subject_alt_names,
+            insecure_skip_verify=settings.insecure_skip_verify,
+        )
+    else:
+        return resolved
+    own = replace(base, client_certificate=files.chain, private_key=files.key, ca_certificates=files.root)
+    return OwnTLS(own, automatic=settings is None)
 
 
 # -- secrets and validation -------------------------------------------------------------------------------------------
@@ -281,8 +311,8 @@ def apply_upstream_tls(draft: ClusterDraft, tls: MeshTLS | OwnTLS | None, traits
     matches = [hbone_match()] if traits.hbone else []
     if socket is None:
         matches += [plain_match()] if traits.hbone else []
-    elif isinstance(tls, MeshTLS):
-        if tls.automatic:
+    elif isinstance(tls, MeshTLS) or tls is None or tls.automatic:
+        if tls is not None and tls.automatic:
             matches += [istio_tls_match(socket), plain_match()]
         elif traits.hbone:
             matches.append(istio_tls_match(socket, everywhere=True))

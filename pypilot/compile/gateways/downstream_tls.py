@@ -16,6 +16,7 @@ from pypilot.compile.external_credentials import ExternalServer, external_secret
 from pypilot.compile.messages import pack, sds_config_source
 from pypilot.kinds.gateway import ServerTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.wire.node import CertificateFiles
 from pypilot.world.reader import Reader
 
 DownstreamTlsContext: TypeAlias = tls_pb2.DownstreamTlsContext
@@ -135,7 +136,17 @@ def _trusted(mesh: MeshConfig) -> list[str]:
     return [f"spiffe://{domain}/" for domain in domains if domain]
 
 
-def mesh_tls_socket(reader: Reader, tcp: bool) -> TransportSocket:
+def _apply_files(common: CommonTlsContext, files: CertificateFiles) -> None:
+    """Files beside the proxy, which its agent serves, in place of what the mesh gives (NODE-023)."""
+    if files.chain and files.key:
+        del common.tls_certificate_sds_secret_configs[:]
+        common.tls_certificate_sds_secret_configs.append(_agent_secret(f"file-cert:{files.chain}~{files.key}"))
+    if files.root:
+        root = _agent_secret(f"file-root:{files.root}")
+        common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(root)
+
+
+def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles) -> TransportSocket:
     """What sidecars terminate: any identity of the mesh's trust domains (MESH-006, MESH-007, MESH-034)."""
     mesh = reader.mesh()
     context = DownstreamTlsContext()
@@ -148,6 +159,7 @@ def mesh_tls_socket(reader: Reader, tcp: bool) -> TransportSocket:
     common.tls_params.cipher_suites.extend(_known_ciphers(mesh.mesh_mtls.cipher_suites) or MESH_CIPHERS)
     prefixes = [string_pb2.StringMatcher(prefix=prefix) for prefix in _trusted(mesh)]
     _apply_mesh_certificates(common, ValidationContext(match_subject_alt_names=prefixes))
+    _apply_files(common, files)
     return tls_socket(context)
 
 

@@ -15,14 +15,22 @@ from pypilot.compile.listeners.outbound_listener import http_listener, tcp_liste
 from pypilot.compile.listeners.traits import HttpTraits, TcpTraits, http_traits, is_port
 from pypilot.compile.listeners.virtual_outbound import virtual_outbound
 from pypilot.compile.view import ProxyView, takes_tunnels
-from pypilot.wire.node import Proxy
+from pypilot.wire.node import CertificateFiles, Proxy
 from pypilot.wire.resource import EMPTY, Chunk, Resource, ResourceSet
 from pypilot.world.reader import Reader
 
 
 def _scope(view: ProxyView, proxy: Proxy) -> OutboundScope:
     """The view without what listeners cannot depend on, so that more proxies share them."""
-    shared = replace(view, cluster_id="", network="", mesh_tls=True, hbone=False, credential_socket=False)
+    shared = replace(
+        view,
+        cluster_id="",
+        network="",
+        mesh_tls=True,
+        hbone=False,
+        client_files=CertificateFiles(),
+        credential_socket=False,
+    )
     captured = proxy.interception_mode != "NONE"
     limited = view.sidecar is not None
     reserved = (proxy.status_port, proxy.prometheus_port) if captured or limited else ()

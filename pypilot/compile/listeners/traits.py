@@ -6,7 +6,7 @@ from pypilot.compile.outbound_policy import OutboundPolicy, outbound_policy
 from pypilot.compile.proxy_settings import ProxySettings, proxy_settings
 from pypilot.compile.view import ProxyView, TracingIdentity, tracing_identity
 from pypilot.kinds.base import Duration
-from pypilot.wire.node import Proxy
+from pypilot.wire.node import CertificateFiles, Proxy
 from pypilot.world.model import WILDCARD_ADDRESS
 from pypilot.world.reader import Reader
 
@@ -51,6 +51,8 @@ class HttpTraits(NamedTuple):
     """NODE-027."""
     credential_socket: bool = False
     """NODE-029."""
+    server_files: CertificateFiles = CertificateFiles()
+    """NODE-023."""
 
 
 def _idle(text: str) -> Duration | None:
@@ -78,4 +80,5 @@ def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
         proxy.http10,
         proxy.inbound_exact_balance,
         proxy.credential_socket,
+        proxy.server_files,
     )

@@ -17,6 +17,7 @@ from pypilot.compile.scope import Scope
 from pypilot.compile.services import seen_service, visible_services
 from pypilot.compile.view import ProxyView
 from pypilot.kinds.destination_rule import TrafficPolicy
+from pypilot.wire.node import CertificateFiles
 from pypilot.world.model import WILDCARD_ADDRESS, MeshPort, MeshService, Resolution, ServiceKey
 from pypilot.world.reader import Reader
 
@@ -30,6 +31,7 @@ def routing_view(view: ProxyView) -> ProxyView:
         istio_build=True,
         mesh_tls=True,
         hbone=False,
+        client_files=CertificateFiles(),
         credential_socket=False,
     )
 
