@@ -61,9 +61,10 @@ def test_envoy_accepts_the_clusters(name: str, certificates: bool, tmp_path: Pat
     text = json_format.MessageToJson(bootstrap(clusters), preserving_proto_field_name=True)
     (tmp_path / "crl.pem").write_text(revocation_list())
     text = text.replace('"filename": "/crl.pem"', f'"filename": "{tmp_path}/crl.pem"')
-    for path in ("/ca.pem", "/c.pem", "/etc/ssl/certs/ca-certificates.crt"):
+    for path in ("/ca.pem", "/c.pem", "/own.pem", "/etc/ssl/certs/ca-certificates.crt"):
         text = text.replace(f'"filename": "{path}"', f'"filename": "{tmp_path}/cert.pem"')
-    text = text.replace('"filename": "/k.pem"', f'"filename": "{tmp_path}/key.pem"')
+    for path in ("/k.pem", "/own.key"):
+        text = text.replace(f'"filename": "{path}"', f'"filename": "{tmp_path}/key.pem"')
     config = tmp_path / "bootstrap.json"
     config.write_text(text)
     command = [str(envoy), "--mode", "validate", "-c", str(config), "-l", "error", "--disable-hot-restart"]

@@ -5,9 +5,15 @@ from typing import Any
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from pypilot.compile.gateways.downstream_tls import UnservableTLS, mesh_tls_socket, server_tls_context
+from pypilot.compile.gateways.downstream_tls import (
+    CredentialSources,
+    UnservableTLS,
+    mesh_tls_socket,
+    server_tls_context,
+)
 from pypilot.kinds.gateway import ServerTLSSettings, TLSCertificate
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.wire.node import CertificateFiles
 from pypilot.world.reader import Reader
 from tests.compile.listeners.decoding import world_of
 
@@ -17,7 +23,7 @@ FILES = {"server_certificate": "/c.pem", "private_key": "/k.pem"}
 def context(
     *, istio: bool = True, mesh_tls: bool = True, tcp: bool = False, **settings: Any
 ) -> tls_pb2.DownstreamTlsContext:
-    return server_tls_context(ServerTLSSettings(**settings), MeshConfig(), tcp, istio, mesh_tls)
+    return server_tls_context(ServerTLSSettings(**settings), MeshConfig(), tcp, istio, CredentialSources(mesh_tls))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_several_pairs_of_files() -> None:
 def test_sidecars_trust_the_meshs_domains() -> None:
     mesh = "trustDomain: mesh.example\ntrustDomainAliases: [old.example, mesh.example]"
     made = tls_pb2.DownstreamTlsContext()
-    mesh_tls_socket(Reader(world_of(mesh=mesh)), tcp=True).typed_config.Unpack(made)
+    mesh_tls_socket(Reader(world_of(mesh=mesh)), tcp=True, files=CertificateFiles()).typed_config.Unpack(made)
     expected = made.common_tls_context.combined_validation_context.default_validation_context
     assert [m.prefix for m in expected.match_subject_alt_names] == ["spiffe://mesh.example/", "spiffe://old.example/"]
     assert made.require_client_certificate.value
