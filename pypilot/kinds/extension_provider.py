@@ -73,8 +73,8 @@ class ExtAuthzGrpc(Spec, frozen=True):
 class SdsProvider(Spec, frozen=True):
     """`extensionProviders[].sds`: serves the credentials of gateways whose names begin with `sds://` (SDS-011)."""
 
-    name: str = ""
-    """Not used."""
+    name: Annotated[str, unsupported("the provider is told apart by nothing: the first one is asked")] = ""
+    """Istio does not use it either."""
     service: str = ""
     """Host of the service, or namespace/host."""
     port: int = 0
