@@ -20,6 +20,7 @@ COMMANDS = {
     "validate": _Entry("pypilot.cli.validate", "validate", "Check files of YAML, with file, line and field."),
     "crds": _Entry("pypilot.cli.crds", "crds", "Print the resource definitions (CRDs) of Istio's kinds."),
     "rbac": _Entry("pypilot.cli.rbac", "rbac", "Print the roles that pypilot needs in a cluster."),
+    "proxy": _Entry("pypilot.cli.proxy", "proxy", "Run an Envoy with its identity: sidecar or gateway."),
     "iptables": _Entry("pypilot.cli.iptables", "iptables", "Send a pod's traffic to its Envoy."),
     "echo": _Entry("pypilot.cli.echo", "echo", "Answer HTTP requests with what was seen, for samples."),
     "demo": _Entry("pypilot.cli.demo.command", "demo", "Run real Envoys and real traffic on this machine."),

