@@ -8,7 +8,12 @@ from typing import Any
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Admin, Bootstrap, BootstrapDynamicResources
 from envoy_data_plane.envoy.config.bootstrap.v3 import BootstrapStaticResources as StaticResources
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    UpstreamConnectionOptions,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     AggregatedConfigSource,
@@ -127,15 +132,20 @@ def _mutual_tls(server_name: str) -> TransportSocket:
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=_any(context))
 
 
+def _family(settings: AgentSettings) -> ClusterDnsLookupFamily:
+    """That of the pod: by itself Envoy takes IPv6 first."""
+    is_v6 = ":" in settings.addresses[0]
+    return ClusterDnsLookupFamily.AUTO if is_v6 else ClusterDnsLookupFamily.V4_PREFERRED
+
+
 def _xds_cluster(settings: AgentSettings) -> Cluster:
     host, _, port = settings.config.discovery_address.rpartition(":")
-    from envoy_data_plane.envoy.config.cluster.v3 import UpstreamConnectionOptions
-
     return Cluster(
         name=XDS_CLUSTER,
         type=ClusterDiscoveryType.STRICT_DNS,
         connect_timeout=timedelta(seconds=1),
         respect_dns_ttl=True,
+        dns_lookup_family=_family(settings),
         dns_refresh_rate=timedelta(seconds=5),
         load_assignment=_endpoint(XDS_CLUSTER, _address(host.strip("[]"), int(port))),
         transport_socket=_mutual_tls(settings.control_plane_name),
