@@ -52,6 +52,16 @@ class Pod:
 
         return await asyncio.to_thread(ask)
 
+    def resident(self):
+        """Bytes of the agent's memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def children(self):
+        """The agent's own processes: Envoy."""
+        number = self.process.pid
+        return [int(child) for child in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+
     async def is_ready(self):
         return (await self.get("status", "/healthz/ready"))[0] == 200
 
@@ -141,9 +151,8 @@ async def test_certificates_are_renewed_while_the_stream_stays(ready, client, tm
 async def test_an_envoy_that_dies_takes_the_agent_along(ready, client, tmp_path):
     async with pod(ready, client, tmp_path) as one:
         await until(one.is_ready)
-        children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
+        for child in one.children():
+            os.kill(child, signal.SIGKILL)
         assert await asyncio.wait_for(one.process.wait(), 60) != 0
 
 
