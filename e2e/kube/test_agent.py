@@ -119,10 +119,8 @@ async def test_a_pod_is_ready_with_its_own_certificate_and_ends_in_order(ready, 
         text = one.log.read_text()
         assert "PRIVATE KEY" not in text
         assert (tmp_path / "token").read_text() not in text
-        rss = int(
-            next(l for l in Path(f"/proc/{one.process.pid}/status").read_text().splitlines() if "VmRSS" in l).split()[1]
-        )
-        print(f"agent resident: {rss // 1024} MB")
+        print(f"agent resident: {one.resident() >> 20} MB")
+        assert one.resident() <= 60 << 20
         one.process.send_signal(signal.SIGTERM)
         await until(lambda: _is_ending(one))
         assert await asyncio.wait_for(one.process.wait(), 60) == 0
