@@ -73,9 +73,7 @@ class ServerTLSSettings(Spec, frozen=True):
     """Allowed cipher suites, as Envoy names them."""
     ecdh_curves: tuple[str, ...] = ()
     """Allowed key exchange curves."""
-    insecure_skip_verify: Annotated[
-        bool | None, unsupported("a client certificate that cannot be verified is always refused")
-    ] = None
+    insecure_skip_verify: bool | None = None
     """Let clients in whose certificate cannot be verified."""
 
 

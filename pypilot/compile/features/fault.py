@@ -56,14 +56,14 @@ def _abort(abort: FaultAbort) -> fault_pb2.FaultAbort | None:
     return out
 
 
-def http_fault(fault: HTTPFaultInjection) -> fault_pb2.HTTPFault | None:
-    """The per-route configuration; None if nothing of it can be done."""
+def http_fault(fault: HTTPFaultInjection) -> fault_pb2.HTTPFault:
+    """The per-route configuration: empty, which does nothing, if nothing of the fault can be done (VS-071)."""
     delay = _delay(fault.delay) if fault.delay is not None else None
     abort = _abort(fault.abort) if fault.abort is not None else None
-    return fault_pb2.HTTPFault(delay=delay, abort=abort) if delay is not None or abort is not None else None
+    return fault_pb2.HTTPFault(delay=delay, abort=abort)
 
 
 def apply_fault(route: routes.Route, rule: HTTPRoute) -> None:
     """Add the rule's fault to the route."""
-    if rule.fault is not None and (fault := http_fault(rule.fault)) is not None:
-        route.typed_per_filter_config[FILTER].CopyFrom(pack(fault))
+    if rule.fault is not None:
+        route.typed_per_filter_config[FILTER].CopyFrom(pack(http_fault(rule.fault)))

@@ -216,9 +216,17 @@ def _expected(settings: ServerTLSSettings) -> ValidationContext:
     return ValidationContext(match_subject_alt_names=_exactly(settings.subject_alt_names))
 
 
+def _of_clients(settings: ServerTLSSettings) -> ValidationContext:
+    """What is asked of client certificates; `insecureSkipVerify` lets in those that nobody vouches for."""
+    expected = _expected(settings)
+    if settings.insecure_skip_verify:
+        expected.trust_chain_verification = ValidationContext.ACCEPT_UNTRUSTED
+    return expected
+
+
 def _with_revocations(settings: ServerTLSSettings) -> ValidationContext:
     """A list of revoked certificates can only be a file (GW-047)."""
-    expected = _expected(settings)
+    expected = _of_clients(settings)
     if settings.ca_crl:
         expected.crl.CopyFrom(_file(settings.ca_crl))
     return expected
@@ -238,15 +246,15 @@ def _apply_credentials(common: CommonTlsContext, settings: ServerTLSSettings, so
     """Certificates that are served by name, by the control plane or by somebody else (GW-040…043, SDS-011)."""
     names = settings.credential_names or (settings.credential_name,)
     common.tls_certificate_sds_secret_configs.extend(_credential_secret(name, sources) for name in names)
-    expected = _expected(settings)
     if settings.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        expected = _of_clients(settings)
         _apply_pins(expected, settings)
         authority = settings.ca_cert_credential_name or names[0] + CA_SUFFIX
         combined = common.combined_validation_context
         combined.default_validation_context.CopyFrom(expected)
         combined.validation_context_sds_secret_config.CopyFrom(_credential_secret(authority, sources))
     elif settings.subject_alt_names:
-        common.validation_context.CopyFrom(expected)
+        common.validation_context.CopyFrom(_expected(settings))
 
 
 def _pairs(settings: ServerTLSSettings) -> list[tuple[str, str]]:

@@ -218,7 +218,9 @@ def gateway_listener(
         listener.per_connection_buffer_limit_bytes.value = limit
     if traits.settings.topology.proxy_protocol:
         listener.listener_filters.append(proxy_protocol())
-    if any(c.filter_chain_match.server_names or c.HasField("transport_socket") for c in listener.filter_chains):
+    terminates = any(chain.HasField("transport_socket") for chain in listener.filter_chains)
+    # Also for the name `*`, which is no condition of the chain.
+    if terminates or any(chain.match.sni for chain in key.chains):
         listener.listener_filters.append(tls_inspector())
     listener.access_log.extend(listener_access_logs(reader))
     return finish(listener)

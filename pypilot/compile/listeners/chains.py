@@ -4,7 +4,7 @@ Envoy refuses a listener two of whose chains could both match a connection; `wit
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
@@ -126,8 +126,9 @@ def build_match(match: ChainMatch) -> components.FilterChainMatch | None:
             if network in written:  # Envoy refuses a chain that claims one network twice
                 continue
             written.add(network)
-            # The address as written: Envoy masks it itself.
-            made.prefix_ranges.add(address_prefix=text.partition("/")[0]).prefix_len.value = network.prefixlen
+            # The whole address: Envoy masks it itself.
+            address = ip_address(text.partition("/")[0])
+            made.prefix_ranges.add(address_prefix=str(address)).prefix_len.value = network.prefixlen
     return made
 
 

@@ -12,7 +12,7 @@ from pypilot.compile.destination_rules import Selection
 from pypilot.compile.features.text import is_sendable
 from pypilot.compile.proxy_settings import RouteHeaders
 from pypilot.compile.routes.domains import Domains, authority, host_port
-from pypilot.compile.routes.hosts import is_subset, is_wildcard, most_specific
+from pypilot.compile.routes.hosts import is_wildcard, most_specific, overlaps
 from pypilot.compile.routes.match import Source
 from pypilot.compile.routes.seen import SeenService, hashed_services, services_on_port
 from pypilot.compile.routes.virtual_hosts import HostKey, ServicePart
@@ -90,7 +90,8 @@ def _claimed_services(
             else:
                 claimed.setdefault(host, service)
             continue
-        matching = () if bound.from_gateway_api else [name for name in services if is_subset(name, host)]
+        # A host below a service's wildcard is no unknown host either, though nobody speaks for that service by it.
+        matching = () if bound.from_gateway_api else [name for name in services if overlaps(name, host)]
         if not matching:
             unknown.append(host)
             continue

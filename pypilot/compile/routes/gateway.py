@@ -82,20 +82,22 @@ class _Assignment:
             key = self._routes_key(server, ref)
             if not self.reader.call(has_routes, key):
                 continue
+            self._keys[_gateway(server), ref] = key
             for name in shared:
                 host = self.hosts.setdefault(name, _Host(server.number))
                 host.parts.append(key)
                 host.require_tls = host.require_tls or server.https_redirect
         if server.https_redirect:
+            # With its namespace, where it has one: such a host is redirected for bound VirtualServices alone.
             for name in server.hosts:
-                self.hosts.setdefault(name.rpartition("/")[2].lower(), _Host(server.number)).require_tls = True
+                self.hosts.setdefault(name.lower(), _Host(server.number)).require_tls = True
 
     def _routes_key(self, server: MergedServer, ref: Ref) -> RoutesKey:
-        """A VirtualService has the same routes on all servers of a Gateway: those of the first."""
+        """A VirtualService has the same routes on all servers of a Gateway: those of the first on which it has any."""
         found = self._keys.get((_gateway(server), ref))
         if found is None:
             settings = server_of(self.reader, server)
-            found = self._keys[_gateway(server), ref] = routes_key(
+            found = routes_key(
                 self.reader,
                 ref,
                 Source(server.number, _gateway(server), self.view.namespace, self.view.labels),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
 
 from pypilot.compile.features.direct_response import MAX_BODY_BYTES, direct_response_action
 from pypilot.compile.features.fault import http_fault
@@ -171,7 +172,7 @@ def test_bodies_have_a_limit(length: int, kept: bool) -> None:
     ],
 )
 def test_faults(fields: dict[str, Any], possible: bool) -> None:
-    assert (http_fault(convert(fields, HTTPFaultInjection)) is not None) is possible
+    assert (http_fault(convert(fields, HTTPFaultInjection)) != HTTPFault()) is possible
 
 
 @pytest.mark.parametrize(
