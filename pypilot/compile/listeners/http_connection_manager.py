@@ -1,6 +1,7 @@
-"""`HttpConnectionManager` of sidecars and gateways (FILT-008, FILT-009, GW-052…054, LIS-025)."""
+"""`HttpConnectionManager` of sidecars and gateways (FILT-008, FILT-009, GW-052…054, LIS-025, MESH-046)."""
 
 from functools import cache
+from ipaddress import ip_interface
 from typing import TypeAlias
 
 from envoy.config.core.v3 import extension_pb2, protocol_pb2
@@ -19,6 +20,7 @@ from pypilot.compile.listeners.tracing import tracing
 from pypilot.compile.messages import ads_config_source, duration, pack
 from pypilot.kinds.base import Duration
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.kinds.mesh_networks import MeshNetworks
 from pypilot.world.reader import Reader
 
 Manager: TypeAlias = hcm_pb2.HttpConnectionManager
@@ -97,6 +99,14 @@ def _apply_client_cert(manager: Manager, mode: str, parts: tuple[str, ...], alwa
         setattr(details, part, part in parts)
 
 
+def _apply_internal_addresses(manager: Manager, networks: MeshNetworks) -> None:
+    """The mesh's own ranges: clients from there may set Envoy's internal headers (MESH-046)."""
+    ranges = [e.from_cidr for network in networks.networks.values() for e in network.endpoints if e.from_cidr]
+    for interface in sorted(map(ip_interface, ranges), key=lambda i: (i.version, int(i.ip), i.network.prefixlen)):
+        made = manager.internal_address_config.cidr_ranges.add(address_prefix=str(interface.ip))
+        made.prefix_len.value = interface.network.prefixlen
+
+
 def build_manager(reader: Reader, spec: ManagerSpec) -> Manager:
     """The connection manager."""
     manager = Manager(stat_prefix=spec.stat_prefix, proxy_100_continue=True)
@@ -110,6 +120,8 @@ def build_manager(reader: Reader, spec: ManagerSpec) -> Manager:
     connection = spec.traits.settings.connection
     apply_connection_settings(manager, at_the_edge(connection) if spec.side == "gateway" else connection)
     apply_headers(manager, spec)
+    if manager.use_remote_address.value:
+        _apply_internal_addresses(manager, reader.mesh_networks())
     manager.upgrade_configs.add(upgrade_type="websocket")
     manager.request_id_extension.CopyFrom(_request_id())
     manager.access_log.extend(access_logs(reader))
