@@ -1,35 +1,26 @@
-"""All clusters of a proxy: a chunk shared by all that see the same, the built-in ones, and the workload's own."""
-
-from collections.abc import Callable
-from typing import TypeAlias
+"""All clusters of a proxy: chunks shared by all that see the same, the built-in ones, and the workload's own."""
 
 from pypilot.compile.clusters.builtin import builtin_clusters
 from pypilot.compile.clusters.inbound import inbound_clusters, inbound_parts
 from pypilot.compile.clusters.outbound import service_clusters, sni_clusters
-from pypilot.compile.clusters.traits import Traits, traits_of
+from pypilot.compile.clusters.traits import traits_of
+from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped
 from pypilot.compile.outbound_policy import outbound_policy
-from pypilot.compile.parts import Part, cluster_parts, forwards_by_sni, place_in
+from pypilot.compile.parts import cluster_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Place
 from pypilot.compile.view import ProxyView, takes_tunnels, view_of
 from pypilot.wire.node import Proxy
-from pypilot.wire.resource import Chunk, Resource, ResourceSet
+from pypilot.wire.resource import Chunk, ResourceSet
 from pypilot.world.reader import Reader
 
-_Compile: TypeAlias = Callable[..., tuple[Resource, ...]]
 
-
-def _outbound(reader: Reader, compile_part: _Compile, parts: tuple[Part, ...], traits: Traits) -> Chunk:
-    return Chunk(
-        resource
-        for part in parts
-        for resource in reader.call(compile_part, part.service, part.selection, traits, part.place, part.ports)
-    )
+def _groups(reader: Reader, view: ProxyView, place: Place) -> tuple[PartGroup, ...]:
+    return grouped(cluster_parts(reader, view, place))
 
 
 def _seen_from(reader: Reader, view: ProxyView, place: Place, by_sni: bool) -> tuple[Chunk, ...]:
-    parts = cluster_parts(reader, view, place)
-    compilers: tuple[_Compile, ...] = (service_clusters, sni_clusters) if by_sni else (service_clusters,)
-    return tuple(reader.call(_outbound, c, parts, traits_of(view)) for c in compilers)
+    compilers: tuple[CompilePart, ...] = (service_clusters, sni_clusters) if by_sni else (service_clusters,)
+    return group_chunks(reader, compilers, reader.call(_groups, view, place), traits_of(view))
 
 
 def _together(_reader: Reader, chunks: tuple[Chunk, ...]) -> ResourceSet:

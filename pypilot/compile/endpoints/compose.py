@@ -1,7 +1,4 @@
-"""All load assignments that a proxy could ask for: one shared chunk for all proxies that see the same."""
-
-from collections.abc import Callable
-from typing import TypeAlias
+"""All load assignments that a proxy could ask for, in chunks that proxies which see the same share."""
 
 from pypilot.compile.endpoints.assignment import (
     REPLICA_LABELS,
@@ -10,37 +7,24 @@ from pypilot.compile.endpoints.assignment import (
     service_assignments,
     sni_assignments,
 )
-from pypilot.compile.parts import Part, endpoint_parts, forwards_by_sni, place_in
+from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped
+from pypilot.compile.parts import endpoint_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Needs, Place, place_of
 from pypilot.compile.targets import service_targets, workload_labels
 from pypilot.compile.view import ProxyView, view_of
 from pypilot.wire.node import Proxy
-from pypilot.wire.resource import Chunk, Resource, ResourceSet
+from pypilot.wire.resource import Chunk, ResourceSet
 from pypilot.world.reader import Reader
 
-_Compile: TypeAlias = Callable[..., tuple[Resource, ...]]
 
-
-def _assignments(
-    reader: Reader, compilers: tuple[_Compile, ...], parts: tuple[Part, ...], is_router: bool, hbone: bool
-) -> ResourceSet:
-    chunks = []
-    for compile_part in compilers:
-        made = (
-            resource
-            for part in parts
-            for resource in reader.call(
-                compile_part, part.service, part.selection, is_router, hbone, part.place, part.ports
-            )
-        )
-        chunks.append(Chunk(made))
-    return ResourceSet(tuple(chunks))
+def _groups(reader: Reader, view: ProxyView, place: Place) -> tuple[PartGroup, ...]:
+    return grouped(endpoint_parts(reader, view, place))
 
 
 def _seen_from(reader: Reader, view: ProxyView, place: Place, by_sni: bool) -> ResourceSet:
-    parts = endpoint_parts(reader, view, place)
-    compilers: tuple[_Compile, ...] = (service_assignments, sni_assignments) if by_sni else (service_assignments,)
-    return reader.call(_assignments, compilers, parts, view.is_router, view.hbone)
+    compilers: tuple[CompilePart, ...] = (service_assignments, sni_assignments) if by_sni else (service_assignments,)
+    groups = reader.call(_groups, view, place)
+    return ResourceSet(group_chunks(reader, compilers, groups, view.is_router, view.hbone))
 
 
 def _own(reader: Reader, proxy: Proxy, hbone: bool) -> Chunk:
