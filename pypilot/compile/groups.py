@@ -9,7 +9,7 @@ from typing import TypeAlias
 from zlib import crc32
 
 from pypilot.compile.parts import Part
-from pypilot.wire.resource import Chunk, Resource
+from pypilot.wire.resource import Chunk, Resource, ResourceSet
 from pypilot.world.reader import Reader
 
 CompilePart: TypeAlias = Callable[..., tuple[Resource, ...]]
@@ -67,3 +67,12 @@ def group_chunks(
     """A chunk for each group and compiler, which is called with service, selection, `traits`, place and ports."""
     listed = tuple(groups)
     return tuple(reader.call(_chunk, compiler, group, traits) for compiler in compilers for group in listed)
+
+
+def _together(_reader: Reader, chunks: tuple[Chunk, ...]) -> ResourceSet:
+    return ResourceSet(chunks)
+
+
+def shared_set(reader: Reader, chunks: tuple[Chunk, ...]) -> ResourceSet:
+    """One object for all that have the same chunks, so that what is made of it is made once."""
+    return reader.call(_together, chunks)

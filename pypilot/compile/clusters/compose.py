@@ -4,7 +4,7 @@ from pypilot.compile.clusters.builtin import builtin_clusters
 from pypilot.compile.clusters.inbound import inbound_clusters, inbound_parts
 from pypilot.compile.clusters.outbound import service_clusters, sni_clusters
 from pypilot.compile.clusters.traits import traits_of
-from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped
+from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped, shared_set
 from pypilot.compile.outbound_policy import outbound_policy
 from pypilot.compile.parts import cluster_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Place
@@ -23,11 +23,6 @@ def _seen_from(reader: Reader, view: ProxyView, place: Place, by_sni: bool) -> t
     return group_chunks(reader, compilers, reader.call(_groups, view, place), traits_of(view))
 
 
-def _together(_reader: Reader, chunks: tuple[Chunk, ...]) -> ResourceSet:
-    """One object for all replicas of a workload."""
-    return ResourceSet(chunks)
-
-
 def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
     """Everything that the proxy gets over CDS."""
     view = reader.call(view_of, proxy)
@@ -37,4 +32,4 @@ def compile_clusters(reader: Reader, proxy: Proxy) -> ResourceSet:
     tunnels = takes_tunnels(reader, view, proxy)
     builtin = reader.call(builtin_clusters, traits, proxy.dns_resolver, tunnels, any_host)
     inbound = reader.call(inbound_clusters, inbound_parts(reader, proxy), traits)
-    return reader.call(_together, (*outbound, builtin, inbound))
+    return shared_set(reader, (*outbound, builtin, inbound))

@@ -7,7 +7,7 @@ from pypilot.compile.endpoints.assignment import (
     service_assignments,
     sni_assignments,
 )
-from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped
+from pypilot.compile.groups import CompilePart, PartGroup, group_chunks, grouped, shared_set
 from pypilot.compile.parts import endpoint_parts, forwards_by_sni, place_in
 from pypilot.compile.place import Needs, Place, place_of
 from pypilot.compile.targets import service_targets, workload_labels
@@ -24,7 +24,7 @@ def _groups(reader: Reader, view: ProxyView, place: Place) -> tuple[PartGroup, .
 def _seen_from(reader: Reader, view: ProxyView, place: Place, by_sni: bool) -> ResourceSet:
     compilers: tuple[CompilePart, ...] = (service_assignments, sni_assignments) if by_sni else (service_assignments,)
     groups = reader.call(_groups, view, place)
-    return ResourceSet(group_chunks(reader, compilers, groups, view.is_router, view.hbone))
+    return shared_set(reader, group_chunks(reader, compilers, groups, view.is_router, view.hbone))
 
 
 def _own(reader: Reader, proxy: Proxy, hbone: bool) -> Chunk:
