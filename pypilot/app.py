@@ -27,6 +27,7 @@ from pypilot.admin.metrics import Metrics, monitoring_app
 from pypilot.assembly import make_engine
 from pypilot.cluster import ClusterServices
 from pypilot.compile.generators import GENERATORS
+from pypilot.identity import IdentityServices, identity_of_files
 from pypilot.kinds.base import Ref
 from pypilot.kinds.request_authentication import RequestAuthentication
 from pypilot.security.impersonation import Pods
@@ -71,6 +72,9 @@ class Application:
                 messages=self._messages,
             )
             self.engine.listen(self._services.world_changed)
+        self._identity: IdentityServices | None = (
+            self._services.identity if self._services else identity_of_files(settings, self._trust_domain, self._pods)
+        )
         self._namespaces = set(settings.namespaces)
         self._fetcher = Fetcher(_trusted(settings.jwks_ca), [ip_network(r) for r in settings.jwks_blocked_cidrs])
         self._authentications: object = None
@@ -81,10 +85,10 @@ class Application:
             self.engine,
             XdsOptions(plaintext_secrets=settings.plaintext_secrets, max_streams_writing=settings.concurrent_pushes),
             metrics=self.metrics,
-            authenticators=(CertificateAuthenticator(),) if self._services is None else self._services.authenticators,
+            authenticators=self._identity.authenticators if self._identity else (CertificateAuthenticator(),),
             secret_access=self._services.secret_access if self._services else None,
             attendance=self._services.attendance if self._services else None,
-            issue=self._services.issue if self._services and self._has_own_identity and settings.ca_server else None,
+            issue=self._identity.issue if self._identity and self._has_own_identity and settings.ca_server else None,
         )
         self.webhook_port: int | None = None
         self.http_port: int | None = None
@@ -146,8 +150,8 @@ class Application:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supply.follow())
             tasks.create_task(self._report_regularly())
-            if self._has_own_identity and self._services is not None:
-                tasks.create_task(self._services.run())
+            if self._has_own_identity and self._identity is not None:
+                tasks.create_task(self._identity.run())
 
     async def stop(self) -> None:
         """No longer ready; let the streams end, then close the rest."""
@@ -186,7 +190,7 @@ class Application:
     def _has_own_identity(self) -> bool:
         """True if a certificate of our own is needed, rather than one from files."""
         settings = self._settings
-        return self._services is not None and (settings.tls_cert is None or bool(settings.webhook_addr))
+        return self._identity is not None and (settings.tls_cert is None or bool(settings.webhook_addr))
 
     def _trust_domain(self) -> str:
         return Reader(self.engine.world).mesh().trust_domain
@@ -208,6 +212,9 @@ class Application:
         if self._services is None or not self._has_own_identity:
             if self._settings.write_status:
                 self._log.warning("statuses are not written: without a port for proxies or a webhook nobody leads")
+            if self._services is None and self._identity is not None:
+                self._exits.push_async_callback(self._identity.close)
+                await self._identity.start()
             return
         self._exits.push_async_callback(self._services.close)
         self._services.namespaces_changed(self._namespaces)
@@ -282,7 +289,7 @@ class Application:
 
     async def _serve(self) -> None:
         settings = self._settings
-        tls: TlsSource | None = None if self._services is None else self._services.tls
+        tls: TlsSource | None = self._identity.tls if self._identity else None
         if settings.tls_cert is not None and settings.tls_key is not None:
             tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         if not (settings.grpc_addr or settings.secure_grpc_addr):

@@ -10,12 +10,13 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
 
 from pypilot.compile.credential_names import is_public
+from pypilot.identity import IdentityServices
 from pypilot.kinds import KINDS
 from pypilot.kinds.base import Object, Ref
 from pypilot.kube.access_review import AccessStatistics, SecretAccessReviews
@@ -23,11 +24,10 @@ from pypilot.kube.connection import WritingConnection
 from pypilot.kube.ingress_status import IngressStatusWriter, StatusStatistics, Wrong
 from pypilot.kube.lease import Election, LeaseTiming
 from pypilot.kube.token_review import ReviewStatistics, TokenReviews
-from pypilot.security.impersonation import Impersonation, Pods
-from pypilot.security.issuing import CertificateIssuer, IssueError, IssuingStatistics, Lifetimes
+from pypilot.security.impersonation import Pods
+from pypilot.security.issuing import IssuingStatistics
 from pypilot.security.published import CONFIG_MAP, PublishingStatistics, RootPublisher
 from pypilot.security.root import OWN, PLUGGED, RootKeeper
-from pypilot.security.serving import ServingIdentity, serving_names
 from pypilot.settings import Settings
 from pypilot.upkeep.addresses import AddressStatistics, AddressWriter, address_rules
 from pypilot.upkeep.messages import Message, MessageStatistics, MessageWriter
@@ -36,12 +36,9 @@ from pypilot.webhook.registration import Registration, configuration_name
 from pypilot.webhook.server import WebhookTls, webhook_app
 from pypilot.wire.node import Proxy
 from pypilot.xds.attendance import Attendance
-from pypilot.xds.auth import Authenticator, CertificateAuthenticator, DeniedError, Identity
-from pypilot.xds.certificates import RefusedError
+from pypilot.xds.auth import DeniedError, Identity
 from pypilot.xds.secret_access import SecretAccess
-from pypilot.xds.token import TokenAuthenticator
 
-_SAY_SECONDS = 10.0
 REGISTRATION_GRACE = 10.0
 """Seconds after which a machine that left is forgotten (WE-006)."""
 
@@ -165,7 +162,8 @@ class ClusterServices:
         """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected."""
         namespace, revision = settings.root_namespace, settings.revision
         self._keeper = RootKeeper(connection, namespace)
-        self._serving = ServingIdentity(self._keeper, serving_names(namespace, settings.cluster_domain, revision))
+        self._reviews = TokenReviews(connection)
+        self.identity = IdentityServices(settings, self._keeper, self._reviews, trust_domain, pods)
         scope = tuple(dict.fromkeys((*settings.namespaces, namespace))) if settings.namespaces else ()
         self._publisher = RootPublisher(connection, self._bundle, scope)
         self._statuses = IngressStatusWriter(connection, wrong_statuses)
@@ -186,65 +184,27 @@ class ClusterServices:
         self.secret_access: SecretAccess = _SecretAccess(self._secret_reviews)
         """For `XdsServer`."""
         self._webhook_tls: WebhookTls | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("pypilot")
         self._keeper.listen(self._publisher.bundle_changed)
-        self._serving.listen(self._follow_certificate)
-        self.tls = self._serving
-        """For `XdsServer.start`."""
-        self.authenticators: tuple[Authenticator, ...] = (
-            CertificateAuthenticator(),
-            TokenAuthenticator(self._reviews, trust_domain),
-        )
-        """For `XdsServer`."""
-        self._issuer = CertificateIssuer(
-            lambda: self._keeper.root,
-            Impersonation(pods, settings.ca_trusted_node_accounts).allows,
-            Lifetimes(timedelta(seconds=settings.workload_cert_ttl), timedelta(seconds=settings.max_workload_cert_ttl)),
-        )
-
-    async def issue(self, caller: Identity, csr: str, seconds: int, metadata: Mapping[str, object]) -> tuple[str, ...]:
-        """Sign a workload's certificate, for `XdsServer`.
-
-        Raises:
-            RefusedError: there is none.
-        """
-        try:
-            return await self._issuer.issue(caller, csr, seconds, metadata)
-        except IssueError as error:
-            raise RefusedError(error.code, str(error)) from None
+        self.identity.tls.listen(self._follow_certificate)
 
     async def start(self) -> None:
         """Begin; returns once there is a certificate to serve with, for which the first leader has to make a root."""
-        for work in (self._keeper.run(), self._serving.run(), self._election.run(self._lead)):
-            self._tasks.append(asyncio.create_task(work))
-        ready = asyncio.ensure_future(self._serving.ready.wait())
-        try:
-            while not ready.done():
-                await asyncio.wait({ready, *self._tasks}, timeout=_SAY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                self._check()
-                if not ready.done():
-                    self._log.warning("waiting for a root to serve with", reason=self._keeper.trouble)
-        finally:
-            ready.cancel()
+        await self.identity.start(self._election.run(self._lead))
 
     def webhook(self) -> tuple[web.Application, WebhookTls]:
         """The webhook's application, and its TLS; only after `start`."""
-        self._webhook_tls = WebhookTls(self._serving)
+        self._webhook_tls = WebhookTls(self.identity.tls)
         return webhook_app(), self._webhook_tls
 
     async def run(self) -> None:
         """For ever; ends only by a defect."""
-        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        self._check()
+        await self.identity.run()
 
     async def close(self) -> None:
         """Stop everything; the lease is released."""
         await self._registrar.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self.identity.close()
 
     def namespaces_changed(self, names: Iterable[str]) -> None:
         """All namespaces of the mesh that there are now."""
@@ -270,13 +230,13 @@ class ClusterServices:
             is_leading=self._election.is_leading,
             root=root.fingerprint if root else "",
             root_trouble=self._keeper.trouble,
-            certificate_until=self._serving.not_after,
+            certificate_until=self.identity.not_after,
             tokens=self._reviews.statistics(),
             publishing=self._publisher.statistics(),
             addresses=self._addresses.statistics(),
             messages=self._messages.statistics() if self._messages is not None else None,
             webhook=self._registration.state if self._registration else "not registered",
-            certificates=self._issuer.statistics,
+            certificates=self.identity.statistics,
             ingresses=self._statuses.statistics(),
             secret_access=self._secret_reviews.statistics(),
         )
@@ -291,11 +251,6 @@ class ClusterServices:
             self._webhook_tls.follow()
         except (OSError, ValueError) as error:
             self._log.error("the webhook keeps its old certificate", reason=str(error))
-
-    def _check(self) -> None:
-        for task in self._tasks:
-            if task.done():
-                task.result()
 
     async def _lead(self) -> None:
         """Everything that writes."""

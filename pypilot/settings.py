@@ -180,7 +180,17 @@ class Settings:
     )
 
     ca_server: bool = _setting(
-        True, "Sign certificates of workloads on the TLS port; needs a cluster.", _switch, is_switch=True
+        True, "Sign certificates of workloads on the TLS port; needs a cluster or --ca-dir.", _switch, is_switch=True
+    )
+    ca_dir: Path | None = _setting(
+        None,
+        "Directory with the CA (ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem), made there if it has none; "
+        "for a mesh without a cluster.",
+        _path,
+        "DIR",
+    )
+    token_keys: Path | None = _setting(
+        None, "Keys (JWKS) by which tokens of service accounts are verified; with --ca-dir.", _path, "FILE"
     )
     workload_cert_ttl: float = _setting(
         86_400.0, "Seconds that a workload certificate holds, unless asked for otherwise.", _long_seconds, "SECONDS"
@@ -273,8 +283,13 @@ def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
 def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SettingsError("--tls-cert and --tls-key: one needs the other")
-    if settings.secure_grpc_addr and settings.tls_cert is None and not settings.kubernetes:
-        raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key, or --kubernetes")
+    has_identity = settings.tls_cert is not None or settings.ca_dir is not None
+    if settings.secure_grpc_addr and not (has_identity or settings.kubernetes):
+        raise SettingsError("--secure-grpc-addr: needs --tls-cert and --tls-key, --ca-dir, or --kubernetes")
+    if settings.ca_dir is not None and (settings.kubernetes or settings.tls_cert is not None):
+        raise SettingsError("--ca-dir: goes neither with --kubernetes, whose Secrets hold the CA, nor with --tls-cert")
+    if settings.token_keys is not None and settings.ca_dir is None:
+        raise SettingsError("--token-keys: needs --ca-dir")
     if settings.webhook_addr and not settings.kubernetes:
         raise SettingsError("--webhook-addr: needs --kubernetes or --kubeconfig")
     if settings.write_status and not settings.kubernetes:
@@ -285,6 +300,6 @@ def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
         raise SettingsError("--namespaces: needs --kubernetes or --kubeconfig")
     if settings.debounce_max < settings.debounce_quiet:
         raise SettingsError("--debounce-max: must not be less than --debounce-quiet")
-    if settings.tls_cert is not None and not secure_was_given:
+    if has_identity and not secure_was_given:
         return replace(settings, secure_grpc_addr="0.0.0.0:15012")
     return settings

@@ -116,8 +116,8 @@ class Replica:
         self.server = XdsServer(
             self.catalog,
             options,
-            authenticators=services.authenticators,
-            issue=services.issue,
+            authenticators=services.identity.authenticators,
+            issue=services.identity.issue,
             secret_access=services.secret_access,
             attendance=services.attendance,
         )
@@ -143,7 +143,7 @@ async def replica(
     runner = None
     try:
         await asyncio.wait_for(services.start(), PATIENCE)
-        await made.server.start(secure="127.0.0.1:0", tls=services.tls)
+        await made.server.start(secure="127.0.0.1:0", tls=services.identity.tls)
         app, tls = services.webhook()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()

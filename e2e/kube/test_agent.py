@@ -74,7 +74,7 @@ class Pod:
 @asynccontextmanager
 async def pod(made, client, directory: Path, **variables):
     ports = {"status": free_port(), "admin": free_port()}
-    (directory / "root.pem").write_bytes(made.services.tls.read()[2])
+    (directory / "root.pem").write_bytes(made.services.identity.tls.read()[2])
     (directory / "token").write_text(await token_of(client, APP, "web", "istio-ca"))
     config = {
         "discoveryAddress": f"localhost:{made.server.secure_port}",
@@ -131,7 +131,6 @@ async def _is_ending(one):
 
 
 async def test_certificates_are_renewed_while_the_stream_stays(ready, client, tmp_path):
-    ready.services._issuer._lifetimes = type(ready.services._issuer._lifetimes)()
     async with pod(ready, client, tmp_path, SECRET_TTL="60s") as one:
         await until(one.is_ready)
         (before,) = ready.server.connections()

@@ -42,7 +42,7 @@ async def ready(cluster, client):
 
 async def asked(made, token="", node=None, pair=(None, None), names=("cert",), **metadata):
     """What a client gets that trusts only the published root."""
-    root = made.services.tls.read()[2]
+    root = made.services.identity.tls.read()[2]
     credentials = grpc.ssl_channel_credentials(root, *pair)
     if token:
         bearer = grpc.access_token_call_credentials(token)
@@ -118,7 +118,7 @@ async def test_a_certificate_of_the_root_is_accepted_and_one_of_another_is_not(r
 
 
 async def test_the_root_is_in_every_namespace_also_new_ones_and_repaired(ready, client):
-    root = ready.services.tls.read()[2].decode()
+    root = ready.services.identity.tls.read()[2].decode()
     ready.services.namespaces_changed([SPACE, APP, "default"])
     for space in (SPACE, APP, "default"):
         await until(lambda space=space: _published(client, space, root))
@@ -142,8 +142,8 @@ async def test_replicas_share_one_root_and_a_deleted_secret_comes_back_as_it_was
     secret = await client.request("GET", path)
     assert secret["type"] == "istio.io/ca-root"
     async with replica(cluster, client, SPACE) as other:
-        assert other.services.tls.read()[2] == ready.services.tls.read()[2]
-        assert other.services.tls.read()[0] != ready.services.tls.read()[0]
+        assert other.services.identity.tls.read()[2] == ready.services.tls.read()[2]
+        assert other.services.identity.tls.read()[0] != ready.services.tls.read()[0]
         assert other.services.statistics().is_leading is False
         await client.request("DELETE", path)
 
@@ -158,7 +158,7 @@ async def test_replicas_share_one_root_and_a_deleted_secret_comes_back_as_it_was
 
 async def test_a_plugged_in_ca_takes_over(ready, client):
     data = intermediate("operator")
-    old = ready.services.tls.stamp()
+    old = ready.services.identity.tls.stamp()
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -167,11 +167,11 @@ async def test_a_plugged_in_ca_takes_over(ready, client):
     }
     ready.services.namespaces_changed([APP])
     await client.request("POST", f"/api/v1/namespaces/{SPACE}/secrets", body)
-    await until(lambda: ready.services.tls.stamp() != old)
+    await until(lambda: ready.services.identity.tls.stamp() != old)
     await until(lambda: _published(client, APP, data["root-cert.pem"].decode()))
     token = await token_of(client, APP, "seller", "istio-ca")
     assert await asked(ready, token) == {"cert": "private"}  # the chain leads to the operator's root
-    assert len(x509.load_pem_x509_certificates(ready.services.tls.read()[1])) == 2
+    assert len(x509.load_pem_x509_certificates(ready.services.identity.tls.read()[1])) == 2
 
 
 async def test_who_may_not_list_the_secrets_of_its_namespace_gets_what_is_public(ready, client):

@@ -164,7 +164,7 @@ def bootstraps(port: int, directory: Path) -> dict[str, dict]:
 @asynccontextmanager
 async def connected(made, client, directory, way):
     """A running Envoy with the token of `seller`."""
-    project(directory / "root", "root-cert.pem", made.services.tls.read()[2].decode())
+    project(directory / "root", "root-cert.pem", made.services.identity.tls.read()[2].decode())
     project(directory / "tokens", "istio-token", await token_of(client, APP, "seller", "istio-ca"))
     config = directory / "envoy.yaml"
     config.write_text(yaml.safe_dump(bootstraps(made.server.secure_port, directory)[way]))
@@ -207,7 +207,7 @@ async def test_an_upstream_envoy_connects_with_its_token_and_follows_its_rotatio
 async def test_an_upstream_envoy_follows_another_root(ready, client, tmp_path):
     async with connected(ready, client, tmp_path, "credential_injector"):
         data = intermediate("operator")
-        old = ready.services.tls.stamp()
+        old = ready.services.identity.tls.stamp()
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -215,7 +215,7 @@ async def test_an_upstream_envoy_follows_another_root(ready, client, tmp_path):
             "data": {k: base64.b64encode(v).decode() for k, v in data.items()},
         }
         await client.request("POST", f"/api/v1/namespaces/{SPACE}/secrets", body)
-        await until(lambda: ready.services.tls.stamp() != old)
+        await until(lambda: ready.services.identity.tls.stamp() != old)
         project(tmp_path / "root", "root-cert.pem", data["root-cert.pem"].decode())
         before = ready.server.connections()[0].id
         for end in tuple(ready.server._front._clients):

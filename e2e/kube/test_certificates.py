@@ -45,7 +45,7 @@ async def ready(cluster, client):
 
 
 def channel(made, token="", pair=(None, None)):
-    credentials = grpc.ssl_channel_credentials(made.services.tls.read()[2], *pair)
+    credentials = grpc.ssl_channel_credentials(made.services.identity.tls.read()[2], *pair)
     if token:
         credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", f"istiod.{SPACE}.svc")]
@@ -79,7 +79,7 @@ async def test_a_token_becomes_a_certificate_and_that_opens_the_stream_and_renew
     token = await token_of(client, APP, "seller", "istio-ca")
     chain = await certificate(ready, token)
     assert name_in(chain) == [f"spiffe://cluster.local/ns/{APP}/sa/seller"]
-    assert chain[-1].encode() == ready.services.tls.read()[2]
+    assert chain[-1].encode() == ready.services.identity.tls.read()[2]
     pair = (pem(P256), "".join(chain[:-1]).encode())
     async with channel(ready, pair=pair) as opened:
         one = stream(opened)

@@ -30,7 +30,7 @@ GROUP = {
 async def machine(made, token, **metadata):
     """A stream of a machine's agent."""
     credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(made.services.tls.read()[2]), grpc.access_token_call_credentials(token)
+        grpc.ssl_channel_credentials(made.services.identity.tls.read()[2]), grpc.access_token_call_credentials(token)
     )
     options = [
         ("grpc.use_local_subchannel_pool", 1),

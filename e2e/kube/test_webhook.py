@@ -69,7 +69,7 @@ async def test_wrong_objects_are_denied_with_the_field_once_the_self_test_has_pa
     await until(lambda: _is(client, "Fail"))
     await until(lambda: ready.services.statistics().webhook == "Fail")
     (hook,) = (await client.request("GET", PATH))["webhooks"]
-    assert base64.b64decode(hook["clientConfig"]["caBundle"]) == ready.services.tls.read()[2]
+    assert base64.b64decode(hook["clientConfig"]["caBundle"]) == ready.services.identity.tls.read()[2]
 
     status, answer, _ = await attempt(client, virtual_service([50, -1]))
     assert status == 422, answer
@@ -103,7 +103,7 @@ async def test_a_configuration_that_was_installed_again_is_repaired(ready, clien
     await client.request("PUT", PATH, current)
     await until(lambda: _is(client, "Fail"))
     (hook,) = (await client.request("GET", PATH))["webhooks"]
-    assert base64.b64decode(hook["clientConfig"]["caBundle"]) == ready.services.tls.read()[2]
+    assert base64.b64decode(hook["clientConfig"]["caBundle"]) == ready.services.identity.tls.read()[2]
     assert hook["rules"] == webhook_configuration(KINDS, SPACE)["webhooks"][0]["rules"]
 
 

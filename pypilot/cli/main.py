@@ -21,6 +21,7 @@ COMMANDS = {
     "crds": _Entry("pypilot.cli.crds", "crds", "Print the resource definitions (CRDs) of Istio's kinds."),
     "rbac": _Entry("pypilot.cli.rbac", "rbac", "Print the roles that pypilot needs in a cluster."),
     "proxy": _Entry("pypilot.cli.proxy", "proxy", "Run an Envoy with its identity: sidecar or gateway."),
+    "token": _Entry("pypilot.cli.token", "token", "Keys and tokens of service accounts, without a cluster."),
     "iptables": _Entry("pypilot.cli.iptables", "iptables", "Send a pod's traffic to its Envoy."),
     "echo": _Entry("pypilot.cli.echo", "echo", "Answer HTTP requests with what was seen, for samples."),
     "demo": _Entry("pypilot.cli.demo.command", "demo", "Run real Envoys and real traffic on this machine."),

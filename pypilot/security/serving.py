@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from pypilot.security.authority import Authority
-from pypilot.security.root import RootKeeper
 from pypilot.security.x509 import Issued, Root
 
 LIFETIME: Final = timedelta(hours=24)
@@ -25,12 +24,25 @@ def serving_names(namespace: str, cluster_domain: str, revision: str) -> tuple[s
     return (*names, f"istiod-remote.{namespace}.svc", *(f"{s}.{namespace}" for s in services), *services)
 
 
+class RootSource(Protocol):
+    """Where the root comes from."""
+
+    @property
+    def root(self) -> Root | None:
+        """The one that holds now."""
+        ...
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Be told when there is another."""
+        ...
+
+
 class ServingIdentity:
     """Certificate, key and trusted roots for the TLS ports; the form is that of `xds.tls.TlsSource`."""
 
     def __init__(
         self,
-        keeper: RootKeeper,
+        keeper: RootSource,
         names: Sequence[str],
         *,
         lifetime: timedelta = LIFETIME,

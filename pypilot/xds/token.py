@@ -4,18 +4,31 @@ Who reviews tokens is given; nothing here knows an API server's address, and no 
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from pypilot.kube.token_review import TokenRefusedError, TokenReviews, TokenUnknownError, parse_service_account
+from pypilot.kube.token_review import Bearer, TokenRefusedError, TokenUnknownError, parse_service_account
 from pypilot.xds.auth import DeniedError, Identity, Peer
 
 _SCHEME: Final = "bearer "
 
 
+class TokenReviewer(Protocol):
+    """Knows whose a token is."""
+
+    async def review(self, token: str) -> Bearer:
+        """Whose it is.
+
+        Raises:
+            TokenRefusedError: nobody's, or it is not for us.
+            TokenUnknownError: it cannot be known now.
+        """
+        ...
+
+
 class TokenAuthenticator:
     """A service account's token."""
 
-    def __init__(self, reviews: TokenReviews, trust_domain: Callable[[], str]) -> None:
+    def __init__(self, reviews: TokenReviewer, trust_domain: Callable[[], str]) -> None:
         """`trust_domain` is the mesh's, at that moment."""
         self._reviews = reviews
         self._trust_domain = trust_domain

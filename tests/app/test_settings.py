@@ -86,3 +86,12 @@ def test_every_setting_has_help_with_its_unit() -> None:
         if setting.metavar == "SECONDS":
             assert "econds" in setting.help
         assert getattr(Settings(), name) is not ...
+
+
+def test_a_ca_in_a_directory_opens_the_tls_port_and_goes_with_no_other_identity(tmp_path):
+    ca = {"ca_dir": str(tmp_path)}
+    assert read_settings({**ca, "token_keys": "keys.json"}, {}).secure_grpc_addr == "0.0.0.0:15012"
+    assert read_settings({**ca, "secure_grpc_addr": "127.0.0.1:1"}, {}).secure_grpc_addr == "127.0.0.1:1"
+    for wrong in ({**ca, "kubernetes": True}, {**ca, "tls_cert": "c", "tls_key": "k"}, {"token_keys": "keys.json"}):
+        with pytest.raises(SettingsError, match="--ca-dir"):
+            read_settings(wrong, {})
