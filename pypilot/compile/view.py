@@ -133,7 +133,7 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         ipv6=any(":" in ip for ip in proxy.ips),
         client_files=proxy.client_files,
         credential_socket=proxy.credential_socket,
-        dns_vips=proxy.dns_capture and proxy.dns_auto_allocate,
+        dns_vips=proxy.dns_capture,  # since pilot allocates, DNS_AUTO_ALLOCATE does not count (SE-017)
         labels=tuple((k, v) for k, v in workload_labels(reader, proxy) if k in asked),
         sidecar=sidecar,
     )

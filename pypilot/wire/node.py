@@ -75,7 +75,6 @@ class Proxy:
     enable_hbone: bool = False
     disable_hbone_send: bool = False
     dns_capture: bool = False
-    dns_auto_allocate: bool = False
     server_files: CertificateFiles = CertificateFiles()
     """In place of the mesh's certificate, for what comes in (NODE-023)."""
     client_files: CertificateFiles = CertificateFiles()
@@ -223,7 +222,6 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         enable_hbone=_flag(meta, "ENABLE_HBONE"),
         disable_hbone_send=_flag(meta, "DISABLE_HBONE_SEND"),
         dns_capture=_flag(meta, "DNS_CAPTURE"),
-        dns_auto_allocate=_flag(meta, "DNS_AUTO_ALLOCATE"),
         server_files=_files(meta, "TLS_SERVER"),
         client_files=_files(meta, "TLS_CLIENT"),
         credential_socket=_text(meta, "credential") == "true",

@@ -12,7 +12,7 @@ from pypilot.compile.listeners.chains import PLAIN_HTTP, RAW_BUFFER, Chain, Chai
 from pypilot.compile.listeners.tcp_routes import tcp_chains
 from pypilot.compile.listeners.tls_routes import tls_chains
 from pypilot.compile.routes.hosts import is_wildcard
-from pypilot.compile.routes.seen import addresses_of, met_pods
+from pypilot.compile.routes.seen import called_addresses, met_pods
 from pypilot.compile.scope import egress_listeners, is_unix
 from pypilot.compile.services import seen_service, visible_services
 from pypilot.compile.view import ProxyView
@@ -174,7 +174,7 @@ class _Plan:
     def _places(self, service: MeshService, port: MeshPort, meets_pods: bool) -> Iterator[_Place]:
         """Where a port of a service listens (LIS-005, LIS-012, LIS-013, SE-008)."""
         wildcard = self.scope.wildcard
-        addresses = addresses_of(service, self.view)
+        addresses = called_addresses(service, self.view)
         if self.binding.bind:
             yield _Place(self.binding.bind, address=addresses[0] if addresses else "")
             return

@@ -82,6 +82,12 @@ def addresses_of(service: MeshService, view: AddressView) -> tuple[str, ...]:
     return tuple(a for a in addresses if a != WILDCARD_ADDRESS)
 
 
+def called_addresses(service: MeshService, view: AddressView) -> tuple[str, ...]:
+    """The addresses by which clients mean the service: of those that were allocated the first, IPv4 before IPv6."""
+    addresses = addresses_of(service, view)
+    return addresses if service.addresses else addresses[:1]
+
+
 def is_address(text: str) -> bool:
     """True for an IP address; hosts of other services may be names or CIDRs."""
     try:
@@ -109,7 +115,7 @@ def _domains(view: ProxyView, service: MeshService, aliases: Aliases) -> Domains
     hosts = (service.hostname, *(alias.hostname for alias in aliases.get(service.hostname, ())))
     names = (host.lower() for host in hosts if is_sendable(host))
     pods_have_names = service.kubernetes and service.resolution is Resolution.PASSTHROUGH
-    return service_domains(names, addresses_of(service, view), view.dns_domain, pods_have_names)
+    return service_domains(names, called_addresses(service, view), view.dns_domain, pods_have_names)
 
 
 def _on_port(reader: Reader, view: ProxyView, number: int) -> Mapping[str, SeenService]:
