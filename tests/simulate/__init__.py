@@ -8,6 +8,7 @@ Pure: reads resources in protobuf JSON, as `wire.decode` makes them and Envoy's 
 Istio, ask the network, or guess: what it cannot follow raises `UnsupportedError`, or is named in the steps.
 """
 
+from dataclasses import replace
 from fractions import Fraction
 
 from tests.simulate.fields import UnsupportedError
@@ -69,4 +70,5 @@ def simulate(resources: Resources, connection: Connection, request: Request | No
     chain = choose_chain(name, listener, connection, detected, trace)
     if chain is None:
         return closed("NR", "filter_chain_not_found")
+    connection = replace(connection, server_name=detected.server_name)  # nobody else reads it from the bytes
     return Verdict(merged(run_chain(name, chain, resources, connection, request, trace)))

@@ -5,11 +5,13 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tests.simulate.fields import Message, UnsupportedError, at, flag, items, text, typed
-from tests.simulate.http_filters import ROUTER, Level, Passing, pass_filters
+from tests.simulate.http_filters import ROUTER, pass_filters
 from tests.simulate.local_reply import local_reply, with_headers
 from tests.simulate.model import Chance, Closed, Connection, Outcome, Reply, Request, Trace, scaled
+from tests.simulate.passing import Level, Passing
 from tests.simulate.path import normalized, stripped_host
 from tests.simulate.redirect import tls_location
+from tests.simulate.remote import remote_address
 from tests.simulate.resources import Resources
 from tests.simulate.route_action import Place, Target, answer, clusters_of, forward
 from tests.simulate.route_match import choose_routes
@@ -122,11 +124,12 @@ def _filtered(
     trace: Trace,
 ) -> Iterator[Chance]:
     """Through the filters to the router, the cluster being chosen."""
-    level = Level(None)
+    remote = remote_address(manager, connection, request)
+    level = Level(None, connection=connection, remote=remote)
     if place is not None:
         # Filters' own replies get the operations of routes to clusters alone.
         edits = place.levels("response", target.weighted) if target.cluster else ()
-        level = Level(place.route, place.host, target.cluster, edits)
+        level = Level(place.route, place.host, target.cluster, edits, connection, remote)
     for part, state, seen in pass_filters(manager, resource, path, level, request, trace):
         reply = state if isinstance(state, Reply) else _end(place, target, state, resources, connection, seen)
         yield Chance(part, reply, tuple(seen.steps))

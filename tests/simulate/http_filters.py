@@ -1,55 +1,26 @@
-"""The HTTP filters before the router that answer themselves or touch headers: fault injection and CORS.
+"""The HTTP filters before the router that answer themselves or touch headers: who may ask, faults, CORS.
 
 Filters that only count or tell peers about each other are passed by. A filter that is not known here is noted in the
 trace: what it does is not simulated.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from tests.simulate.fields import Message, at, flag, items, number, runtime_share, seconds, share, text, typed
 from tests.simulate.headers import with_header
+from tests.simulate.jwt import JWT, authenticate
 from tests.simulate.local_reply import local_reply
 from tests.simulate.matchers import all_headers_match, string_matches
-from tests.simulate.model import Edits, Headers, Reply, Request, Trace
+from tests.simulate.model import Headers, Reply, Request, Trace
+from tests.simulate.passing import Level, Passing, Result
+from tests.simulate.rbac import HTTP_RBAC, authorize
 
 FAULT = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 CORS = "envoy.extensions.filters.http.cors.v3.Cors"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _HARMLESS = ("grpc_stats.v3.FilterConfig", "grpc_web.v3.GrpcWeb", "peer_metadata.Config", "alpn.v2alpha1.FilterConfig")
-
-
-@dataclass(frozen=True, slots=True)
-class Passing:
-    """A request on its way through the filters."""
-
-    request: Request
-    delay: Fraction = Fraction(0)
-    response_set: Headers = ()
-    """Headers that filters will set on whatever comes back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What holds for the request apart from a filter's own configuration."""
-
-    route: Message | None
-    host: Message = field(default_factory=dict)
-    cluster: str = ""
-    edits: tuple[Edits, ...] = ()
-    """The route's operations on response headers, which local replies get, too."""
-
-    def config(self, name: str) -> Message:
-        """The most specific configuration of a filter: the route's, else the virtual host's."""
-        for holder in (self.route or {}, self.host):
-            found = at(holder, "typed_per_filter_config", name)
-            if found:
-                return found
-        return {}
-
-
-Result = tuple[Fraction, Passing | Reply, str]
 
 
 def _fault(own: Message, name: str, level: Level, passing: Passing) -> Iterator[Result]:
@@ -134,7 +105,12 @@ def _cors(_: Message, name: str, level: Level, passing: Passing) -> Iterator[Res
     yield Fraction(1), replace(passing, response_set=(*passing.response_set, *onward)), said
 
 
-_FILTERS: Mapping[str, Callable[[Message, str, Level, Passing], Iterator[Result]]] = {FAULT: _fault, CORS: _cors}
+_FILTERS: Mapping[str, Callable[[Message, str, Level, Passing], Iterator[Result]]] = {
+    HTTP_RBAC: authorize,
+    JWT: authenticate,
+    FAULT: _fault,
+    CORS: _cors,
+}
 
 
 def pass_filters(

@@ -32,6 +32,8 @@ class Connection:
     alpn: tuple[str, ...] = ()
     application: Application = "http/1.1"
     """What the first bytes are; within TLS, if there is TLS."""
+    peer: tuple[str, ...] = ()
+    """URI names of the client's certificate; empty if it showed none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The network filters of a filter chain: TCP proxy, or HTTP connection manager."""
+"""The network filters of a filter chain: who may connect, then TCP proxy or HTTP connection manager."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +9,7 @@ from tests.simulate.fields import Message, UnsupportedError, at, items, number, 
 from tests.simulate.filter_chain import Chain
 from tests.simulate.http import serve
 from tests.simulate.model import Chance, Closed, Connection, Outcome, Request, Trace, Tunnel
+from tests.simulate.rbac import TCP_RBAC, Subject, decide
 from tests.simulate.resources import Resources
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -73,6 +74,12 @@ def run_chain(
                 return
             yield from serve(config, resource, path, request, resources, connection, trace)
             return
-        if not kind.endswith(_HARMLESS):
+        if kind == TCP_RBAC:
+            decision = decide(config, Subject(connection, connection.source))
+            trace.note("network filter", resource, f"{path} {text(network_filter, 'name')}", decision.said)
+            if not decision.passes:
+                yield Chance(Fraction(1), Closed("", decision.details), tuple(trace.steps))
+                return
+        elif not kind.endswith(_HARMLESS):
             trace.note("network filter", resource, path, f"what {text(network_filter, 'name')} does is not simulated")
     raise UnsupportedError(f"a filter chain without an end: {resource} {chain.path}")

@@ -61,7 +61,8 @@ class Answer:
         return ",".join(found) if found else None
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[str, Headers]:
+async def read_head(reader: asyncio.StreamReader) -> tuple[str, Headers]:
+    """The first line, and the headers in lower case."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in head[1:] if line)
     return head[0], tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs)
@@ -73,7 +74,7 @@ async def _upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     extra = "".join(f"{key}: {value}\r\n" for key, value in UPSTREAM_HEADERS)
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
-            first, headers = await _read_head(reader)
+            first, headers = await read_head(reader)
             method, path, _ = first.split(" ")
             told = json.dumps([name, method, path, headers])
             body = b"" if method == "HEAD" else told.encode()
@@ -102,7 +103,7 @@ class Client:
         reader, writer = self._streams
         headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers)
         writer.write(f"{request.method} {request.path} HTTP/1.1\r\nhost: {request.authority}\r\n{headers}\r\n".encode())
-        first, got = await _read_head(reader)
+        first, got = await read_head(reader)
         status, values = int(first.split(" ")[1]), dict(got)
         body = b""
         if request.method != "HEAD" and status not in (204, 304):

@@ -22,9 +22,9 @@ from tests.simulate.fields import (
     text,
 )
 from tests.simulate.headers import edited, edits_of, grpc_timeout, with_header
-from tests.simulate.http_filters import Passing
 from tests.simulate.local_reply import local_reply
 from tests.simulate.model import Connection, Edits, Forward, Mirror, Outcome, Reply, Request, Trace
+from tests.simulate.passing import Passing
 from tests.simulate.redirect import location, status_of
 from tests.simulate.resources import Resources
 from tests.simulate.rewrite import rewrite, rewritten_path
