@@ -1,8 +1,9 @@
 """What makes an AuthorizationPolicy wrong beyond its types (VAL-007), and its registry entry."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
+from typing import Any
 
 from pypilot.kinds.authorization_policy import (
     AuthorizationPolicy,
@@ -11,8 +12,9 @@ from pypilot.kinds.authorization_policy import (
     Rule,
     Source,
 )
-from pypilot.kinds.base import Finding, Kind
+from pypilot.kinds.base import FieldPath, Finding, Kind
 from pypilot.kinds.peer_authentication import validate_selector
+from pypilot.kinds.re2 import is_re2
 from pypilot.kinds.request_authentication import validate_targets
 
 _BRACKETS = re.compile(r"(?P<name>[^\[\]]+)(?P<keys>(\[[^\[\]]*\])+)")
@@ -36,6 +38,10 @@ _PLAIN_KEYS = frozenset(
 _FILTER_STATE = "experimental.envoy.filters."
 _MOST_ACCOUNTS = 16
 _TEMPLATE = re.compile(r"\{\*\*?\}")
+_LITERAL = re.compile(r"[A-Za-z0-9\-._~%!$&'()+,;:@=]+")
+"""A segment of a template that Envoy takes; others end the process of Envoy 1.40."""
+_NO_HEADER_NAME = re.compile(r"[\0\r\n]")
+_OF_DENIAL = ("DENY", "CUSTOM")
 
 
 def is_known_key(key: str) -> bool:
@@ -43,7 +49,7 @@ def is_known_key(key: str) -> bool:
     if key in _PLAIN_KEYS:
         return True
     match = _BRACKETS.fullmatch(key)
-    if match is None:
+    if match is None or _NO_HEADER_NAME.search(key):
         return False
     if key.startswith(_FILTER_STATE):
         return match["keys"].count("[") == 1 and len(match["keys"]) > 2
@@ -51,7 +57,10 @@ def is_known_key(key: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """True for an IP address or a CIDR."""
+    """True for an IP address or a CIDR with its length in bits."""
+    address, slash, length = text.partition("/")
+    if (slash and not (length.isascii() and length.isdigit())) or "%" in address:
+        return False
     try:
         ip_network(text, strict=False)
     except ValueError:
@@ -75,10 +84,18 @@ def is_sound_path(path: str) -> bool:
         return "{" not in path and "}" not in path
     if not path.startswith("/") or "*" in _TEMPLATE.sub("", path):
         return False
-    segments = path.split("/")[1:]
-    if any(("{" in s or "}" in s) and s not in ("{*}", "{**}") for s in segments):
+    *segments, last = path.split("/")[1:]
+    if last:
+        segments.append(last)
+    if any(s not in ("{*}", "{**}") and not _LITERAL.fullmatch(s) for s in segments):
         return False
-    return segments.count("{**}") <= 1
+    rest = segments[segments.index("{**}") + 1 :] if "{**}" in segments else []
+    return not any(s in ("{*}", "{**}") for s in rest)
+
+
+def _is_expression(value: str) -> bool:
+    """True for a namespace or an account that can stand in an expression, as Istio has it (AZ-013, AZ-014)."""
+    return is_re2(f".*/ns/{value.replace('*', '.*')}/.*")
 
 
 def _validate_source(source: Source, path: str) -> Iterable[Finding]:
@@ -91,12 +108,16 @@ def _validate_source(source: Source, path: str) -> Iterable[Finding]:
         yield Finding(f"{path}.serviceAccounts", "not together with principals or namespaces (VAL-007)")
     if source.not_service_accounts and (source.not_principals or source.not_namespaces):
         yield Finding(f"{path}.notServiceAccounts", "not together with notPrincipals or notNamespaces (VAL-007)")
+    for name in ("namespaces", "notNamespaces"):
+        for i, value in enumerate(getattr(source, _attribute(name))):
+            if not _is_expression(value):
+                yield Finding(f"{path}.{name}[{i}]", f"{value!r} is not a namespace")
     for name in ("serviceAccounts", "notServiceAccounts"):
         accounts: tuple[str, ...] = getattr(source, _attribute(name))
         if len(accounts) > _MOST_ACCOUNTS:
             yield Finding(f"{path}.{name}", f"more than {_MOST_ACCOUNTS} items (VAL-007)")
         for i, value in enumerate(accounts):
-            if not value or "*" in value or value.count("/") > 1:
+            if not value or "*" in value or value.count("/") > 1 or not _is_expression(value):
                 yield Finding(f"{path}.{name}[{i}]", f"{value!r} is neither NAME nor NAMESPACE/NAME (VAL-007)")
 
 
@@ -146,6 +167,8 @@ def _validate_condition(condition: Condition, path: str) -> Iterable[Finding]:
                 yield Finding(at, f"{value!r} is neither an IP address nor a CIDR (VAL-007)")
             elif condition.key == "destination.port" and not is_port(value):
                 yield Finding(at, f"{value!r} is not a port number (VAL-007)")
+            elif condition.key in ("source.namespace", "source.serviceAccount") and not _is_expression(value):
+                yield Finding(at, f"{value!r} is not a name")
 
 
 def _validate_rule(rule: Rule, path: str) -> Iterable[Finding]:
@@ -183,12 +206,28 @@ def validate(policy: AuthorizationPolicy) -> Iterable[Finding]:
         yield from _validate_rule(rule, f"spec.rules[{i}]")
 
 
+def _without(policy: Mapping[str, Any], path: FieldPath) -> FieldPath | None:
+    """Of a rule that denies, or for which somebody is asked, only the wrong field: without the rule all would pass.
+
+    The rule then means more than was written, as it does where a field cannot be told (AZ-026, AZ-027).
+    """
+    if policy["spec"].get("action") not in _OF_DENIAL or len(path) < 4:
+        return None
+    rule, (part, *below) = path[:3], path[3:]
+    if part == "when" and below:
+        return (*rule, part, below[0])
+    if part in ("from", "to"):
+        return path[:7] if len(below) > 2 else (*rule, part)
+    return None
+
+
 KIND = Kind(
     AuthorizationPolicy,
     "security.istio.io",
     ("v1", "v1beta1"),
     "authorizationpolicies",
     units=("spec.rules[]",),
+    without=_without,
     validate=validate,
     short_names=("ap",),
     columns=("spec.action",),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 import msgspec
 
 JsonObject: TypeAlias = Mapping[str, Any]
+FieldPath: TypeAlias = tuple[str | int, ...]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 UInt32 = Annotated[int, msgspec.Meta(ge=0, le=4294967295)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -215,6 +216,9 @@ class Kind:
     namespaced: bool = True
     units: tuple[str, ...] = ()
     """Paths of list items that can be rejected alone (`spec.http[]`); a wrong field elsewhere rejects the object."""
+    without: Callable[[Mapping[str, Any], FieldPath], FieldPath | None] | None = None
+    """What to take away, of an object in plain data, for a wrong field within a unit, if less than the unit is safer;
+    None for the unit."""
     validate: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     advise: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     """What there is to warn of in an object without errors: fields without effect together with others."""

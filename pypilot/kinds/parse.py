@@ -207,15 +207,19 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
         if not nulls_gone:  # indexes below must count what the converter counts
             pruned, nulls_gone = without_nulls(pruned, kind.type), True
             continue
-        units = {}
+        units: dict[Path, Path] = {}
         for path, message in errors:
             original = removals.original(path)
             unit = _unit_of(path, kind.units)
-            if unit is not None or not removals.emptied(original):
+            part = kind.without(pruned, path) if kind.without is not None and unit is not None else None
+            if (unit is not None and part is None) or not removals.emptied(original):
                 findings.append(Finding(field_path(original), message))
             if unit is None:
                 return Parsed(None, tuple(findings))
-            units[unit] = removals.original(unit)
+            gone = part or unit
+            if not any(gone[: len(other)] == other for other in units):
+                units = {other: of for other, of in units.items() if other[: len(gone)] != gone}
+                units[gone] = removals.original(gone)
         for unit in sorted(units, key=lambda u: [str(s).zfill(9) for s in u], reverse=True):
             pruned = _remove(pruned, unit)
         for original in units.values():

@@ -1,5 +1,6 @@
 """Istio RequestAuthentication (security.istio.io): which tokens a workload accepts (RA rows)."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pypilot.kinds.authorization_policy import TargetReference
 from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, unsupported
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
 
+_BREAK = re.compile(r"[\0\r\n]")
 _JwksUri = Annotated[str, msgspec.Meta(max_length=2048)]
 
 
@@ -111,12 +113,19 @@ def _validate_rule(rule: JWTRule, path: str) -> Iterable[Finding]:
     for i, header in enumerate(rule.from_headers):
         if not header.name:
             yield Finding(f"{path}.fromHeaders[{i}].name", "a header needs a name (VAL-007)")
+        for name, text in (("name", header.name), ("prefix", header.prefix)):
+            if _BREAK.search(text):
+                yield Finding(f"{path}.fromHeaders[{i}].{name}", f"{text!r} cannot stand in a header")
+    if _BREAK.search(rule.output_payload_to_header):
+        yield Finding(f"{path}.outputPayloadToHeader", f"{rule.output_payload_to_header!r} cannot stand in a header")
     for name, values in (("fromParams", rule.from_params), ("fromCookies", rule.from_cookies)):
         if "" in values:
             yield Finding(f"{path}.{name}", "a name must not be empty (VAL-007)")
     for i, output in enumerate(rule.output_claim_to_headers):
         if not output.header or not output.claim:
             yield Finding(f"{path}.outputClaimToHeaders[{i}]", "both header and claim are needed (VAL-007)")
+        if _BREAK.search(output.header):
+            yield Finding(f"{path}.outputClaimToHeaders[{i}].header", f"{output.header!r} cannot stand in a header")
     if rule.timeout < Duration(0):
         yield Finding(f"{path}.timeout", f"{rule.timeout} is negative")
 

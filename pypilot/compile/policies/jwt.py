@@ -4,8 +4,9 @@ Keys are never fetched here. Where they are not known, a key that nobody has sta
 issuer is refused rather than let through (RA-013).
 """
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import msgspec
 from envoy.config.route.v3 import route_components_pb2 as routes
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
@@ -29,6 +30,8 @@ _MODULUS: Final = (
 """Of an RSA key that was thrown away."""
 NO_KEY: Final = f'{{"keys":[{{"kty":"RSA","use":"sig","kid":"pypilot-no-key","e":"AQAB","n":"{_MODULUS}"}}]}}'
 
+_PARTS_OF_KEYS: Final = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
+
 _Requirement: TypeAlias = jwt_pb2.JwtRequirement
 
 
@@ -39,6 +42,20 @@ def _rules(reader: Reader, policies: PolicySet) -> list[JWTRule]:
         policy = reader.policy(RequestAuthentication, ref)
         found += policy.spec.jwt_rules if policy is not None else ()
     return sorted(found, key=lambda rule: rule.issuer)
+
+
+def _has_key(key_set: str) -> bool:
+    """False if there is no key of a kind that Envoy knows: it would refuse the whole listener."""
+    try:
+        keys = msgspec.json.decode(key_set)["keys"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return False
+    return any(isinstance(key, dict) and _is_key(key) for key in keys)
+
+
+def _is_key(key: dict[str, Any]) -> bool:
+    parts = _PARTS_OF_KEYS.get(str(key.get("kty")), ())
+    return bool(parts) and all(isinstance(key.get(part), str) for part in parts)
 
 
 def _provider(reader: Reader, rule: JWTRule, at_edge: bool) -> jwt_pb2.JwtProvider:
@@ -59,7 +76,7 @@ def _provider(reader: Reader, rule: JWTRule, at_edge: bool) -> jwt_pb2.JwtProvid
     claims = dict.fromkeys((*_DELIMITED, *rule.space_delimited_claims))
     provider.normalize_payload_in_metadata.space_delimited_claims.extend(claims)
     keys = rule.jwks or reader.key_set(rule.issuer, rule.jwks_uri)
-    provider.local_jwks.inline_string = keys or NO_KEY
+    provider.local_jwks.inline_string = keys if keys and _has_key(keys) else NO_KEY
     return provider
 
 

@@ -167,6 +167,15 @@ def test_keys_that_are_not_known_refuse_every_token() -> None:
     assert "forward" not in provider
 
 
+def test_keys_that_envoy_does_not_know_refuse_every_token() -> None:
+    for keys in ('{"keys":[]}', '{"keys":[{"kty":"x"}]}', '{"keys":[{"kty":"RSA","n":"a"}]}', '{"keys":[7]}'):
+        made = jwt(f"{{issuer: a, jwks: '{keys}'}}")["providers"]["origins-0"]
+        assert made["local_jwks"]["inline_string"] == NO_KEY
+    good = '{"keys":[{"kty":"RSA","n":"a","e":"b"}]}'
+    made = jwt(f"{{issuer: a, jwks: '{good}'}}")["providers"]["origins-0"]
+    assert made["local_jwks"]["inline_string"] == good
+
+
 def test_claims_may_choose_the_route_at_a_gateway() -> None:
     rule = "{issuer: a, spaceDelimitedClaims: [roles, scope]}"
     at_edge = jwt(rule, type="router")["providers"]["origins-0"]
