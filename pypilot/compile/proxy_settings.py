@@ -1,7 +1,8 @@
 """A proxy's ProxyConfig, as far as its listeners and routes need it (PC-007…019).
 
-The node's own goes over the mesh's default (PC-001). Parts that cannot be read count as unset: a proxy must not lose
-its listeners over them.
+The node's own stands in place of the mesh's default, which its agent has merged into it (PC-001); for
+`connectionSettings` the default holds where the node says nothing of them. Parts that cannot be read count as unset: a
+proxy must not lose its listeners over them.
 """
 
 import json
@@ -11,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from pypilot.compile.connection_settings import ConnectionSettings, connection_settings
-from pypilot.world.proxy_configs import merged
 from pypilot.world.reader import Reader
 
 DEFAULT_SAMPLING = 1.0
@@ -175,16 +175,21 @@ def _topology(config: _Config) -> TopologySettings:
     )
 
 
-def _config(reader: Reader, proxy_config: str) -> _Config:
+def _default(reader: Reader) -> _Config:
     default: _Config = msgspec.to_builtins(reader.mesh().default_config, enc_hook=str)
-    own = json.loads(proxy_config)
-    return merged(default, own) if isinstance(own, Mapping) else default
+    return default
+
+
+def _config(reader: Reader, proxy_config: str) -> _Config:
+    own = json.loads(proxy_config) if proxy_config else None
+    return own if isinstance(own, Mapping) else _default(reader)
 
 
 def proxy_settings(reader: Reader, proxy_config: str) -> ProxySettings:
     """The settings of a proxy whose node carries this ProxyConfig (`Proxy.proxy_config`)."""
     config = _config(reader, proxy_config)
-    connection = connection_settings(_at(config, "connectionSettings"))
+    limits = _at(config, "connectionSettings")
+    connection = connection_settings(_at(_default(reader), "connectionSettings") if limits is None else limits)
     return ProxySettings(_tracing(config), _headers(config), _topology(config), connection)
 
 

@@ -38,13 +38,14 @@ def node_identity(settings: AgentSettings, version: str) -> NodeIdentity:
         "CLUSTER_ID": "Kubernetes",
         "MESH_ID": settings.trust_domain,
         "LABELS": labels,
-        "PROXY_CONFIG": dict(settings.config.raw),
         "ENVOY_STATUS_PORT": 15021,
         "ENVOY_PROMETHEUS_PORT": 15090,
         "PILOT_SAN": [settings.control_plane_name],
         "WORKLOAD_SDS": "true",
         **_known_forms(settings.metadata),
     }
+    if settings.config.raw:  # else the mesh's default holds
+        metadata["PROXY_CONFIG"] = dict(settings.config.raw)
     proxy_id = f"{settings.role}~{settings.addresses[0]}~{settings.pod}.{settings.namespace}~{settings.domain}"
     return NodeIdentity(proxy_id, f"{canonical}.{settings.namespace}", region, zone, sub_zone, metadata)
 

@@ -100,8 +100,8 @@ class Proxy:
     """WorkloadEntry that stands for it (NODE-025)."""
     probes_health: bool = False
     """Its agent reports its health."""
-    proxy_config: str = "{}"
-    """ProxyConfig that travelled in the node's metadata, canonical JSON (PC-001)."""
+    proxy_config: str = ""
+    """ProxyConfig that travelled in the node's metadata, canonical JSON (PC-001); empty for a node without one."""
     metadata: Labels = ()
     """All metadata that is text, for EnvoyFilters that match it (EF-004)."""
 
@@ -237,6 +237,6 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         register_group=_text(meta, "AUTO_REGISTER_GROUP"),
         workload_entry=_text(meta, "WORKLOAD_ENTRY"),
         probes_health=isinstance(config := meta.get("PROXY_CONFIG"), Mapping) and bool(config.get("readinessProbe")),
-        proxy_config=json.dumps(meta.get("PROXY_CONFIG") or {}, sort_keys=True),
+        proxy_config=json.dumps(config, sort_keys=True) if isinstance(config, Mapping) else "",
         metadata=tuple(sorted((str(k), v) for k, v in meta.items() if isinstance(v, str))),
     )

@@ -1,4 +1,4 @@
-"""ProxyConfig: the node's own over the mesh's default, and nothing in it can break a proxy."""
+"""ProxyConfig: the node's own in place of the mesh's default, and nothing in it can break a proxy."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from tests.compile.listeners.decoding import world_of
 
 
 def settings(own: Any = None, mesh: str = "") -> ProxySettings:
-    return proxy_settings(Reader(world_of(mesh=mesh)), json.dumps(own or {}))
+    return proxy_settings(Reader(world_of(mesh=mesh)), "" if own is None else json.dumps(own))
 
 
 def test_defaults() -> None:
@@ -22,12 +22,33 @@ def test_defaults() -> None:
     assert made.headers.client_cert_parts == ("subject", "uri", "dns")
 
 
-def test_the_node_wins_field_by_field() -> None:
-    mesh = "defaultConfig: {tracing: {sampling: 5, maxPathTagLength: 64}, gatewayTopology: {numTrustedProxies: 1}}"
-    made = settings({"tracing": {"sampling": 50}}, mesh)
-    assert made.tracing.sampling == 50.0
-    assert made.tracing.max_path_tag_length == 64
+_MESH = """
+defaultConfig:
+  tracing: {sampling: 5, maxPathTagLength: 64}
+  gatewayTopology: {numTrustedProxies: 1}
+  connectionSettings: {httpMaxConcurrentStreams: 7}
+"""
+
+
+def test_a_node_without_one_has_the_default_of_the_mesh() -> None:
+    made = settings(None, _MESH)
+    assert (made.tracing.sampling, made.tracing.max_path_tag_length) == (5.0, 64)
     assert made.topology.trusted_proxies == 1
+    assert made.connection.max_streams == 7
+
+
+@pytest.mark.parametrize("own", [{}, {"tracing": {}}])
+def test_the_own_one_of_a_node_is_the_whole(own: dict[str, Any]) -> None:
+    """PC-001: the agent has merged the mesh's default into it, even if nothing came of it."""
+    made = settings(own, _MESH)
+    assert made.tracing == ProxySettings().tracing
+    assert made.topology == ProxySettings().topology
+    assert made.connection.max_streams == 7
+
+
+def test_connection_settings_of_a_node_are_its_own() -> None:
+    made = settings({"connectionSettings": {"httpIdleTimeout": "5s"}}, _MESH)
+    assert made.connection.max_streams is None
 
 
 def test_custom_tags_are_sorted_and_need_a_source() -> None:
