@@ -176,7 +176,6 @@ class ClusterServices:
             self._keeper.listen(self._registration.bundle_changed)
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._election = Election(connection, namespace, lease_name(revision), identity, timing)
-        self._reviews = TokenReviews(connection)
         self._registrar = Registrar(connection, identity, lambda: datetime.now(UTC), registration_grace)
         self.attendance: Attendance = _Attendance(self._registrar)
         """For `XdsServer`."""

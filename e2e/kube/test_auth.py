@@ -142,8 +142,8 @@ async def test_replicas_share_one_root_and_a_deleted_secret_comes_back_as_it_was
     secret = await client.request("GET", path)
     assert secret["type"] == "istio.io/ca-root"
     async with replica(cluster, client, SPACE) as other:
-        assert other.services.identity.tls.read()[2] == ready.services.tls.read()[2]
-        assert other.services.identity.tls.read()[0] != ready.services.tls.read()[0]
+        assert other.services.identity.tls.read()[2] == ready.services.identity.tls.read()[2]
+        assert other.services.identity.tls.read()[0] != ready.services.identity.tls.read()[0]
         assert other.services.statistics().is_leading is False
         await client.request("DELETE", path)
 

@@ -5,7 +5,7 @@ import pytest
 from cryptography import x509
 from google.protobuf.struct_pb2 import Struct
 
-from e2e.kube.control_plane import account, namespace, replica, settle, token_of
+from e2e.kube.control_plane import account, namespace, reader_of_secrets, replica, settle, token_of
 from pypilot.wire.pb.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from pypilot.wire.types import SECRET
 from pypilot.xds.certificates import SERVICE
@@ -35,6 +35,7 @@ async def ready(cluster, client):
     await settle(client, SPACE)
     await client.apply_all([namespace("istio-system"), namespace(APP)])
     await client.apply_all([account(APP, "seller"), account(APP, "buyer"), account("istio-system", NODE_AGENT)])
+    await client.apply_all(reader_of_secrets(APP, "seller"))
     await client.apply(pod("ztunnel-a", "istio-system", NODE_AGENT))
     pods = dict([known("ztunnel-a", "istio-system", NODE_AGENT, "a"), known("seller-1", APP, "seller", "a")])
     pods |= dict([known("buyer-1", APP, "buyer", "b")])
