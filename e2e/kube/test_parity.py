@@ -37,7 +37,7 @@ async def assert_same_bytes(
     by_files.load(Intake(by_files.world.constants, [FILES]).admit(FILES, update.delta))
     proxies = choose(by_files.world)
     assert proxies
-    assert all(sum(map(len, compiled(by_files, proxy).values())) > 10 for proxy in proxies)
+    assert all(sum(map(len, compiled(by_files, proxy).values())) for proxy in proxies)  # a Sidecar may leave little
     async with following(cluster.kubeconfig()) as follower:
         assert not wire_difference(follower.engine, by_files, proxies)
 
