@@ -211,6 +211,8 @@ def _without(policy: Mapping[str, Any], path: FieldPath) -> FieldPath | None:
 
     The rule then means more than was written, as it does where a field cannot be told (AZ-026, AZ-027).
     """
+    if path[:2] == ("spec", "provider") or path == ("spec", "rules"):
+        return ()  # one that nobody decides denies (AZ-032), and others do not ask
     if policy["spec"].get("action") not in _OF_DENIAL or len(path) < 4:
         return None
     rule, (part, *below) = path[:3], path[3:]

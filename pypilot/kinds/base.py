@@ -217,8 +217,8 @@ class Kind:
     units: tuple[str, ...] = ()
     """Paths of list items that can be rejected alone (`spec.http[]`); a wrong field elsewhere rejects the object."""
     without: Callable[[Mapping[str, Any], FieldPath], FieldPath | None] | None = None
-    """What to take away, of an object in plain data, for a wrong field within a unit, if less than the unit is safer;
-    None for the unit."""
+    """What to take away, of an object in plain data, for a wrong field, where that is safer than what `units` say: a
+    path within the unit, or the empty path for nothing at all; None to follow `units`."""
     validate: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     advise: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     """What there is to warn of in an object without errors: fields without effect together with others."""

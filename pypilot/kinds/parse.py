@@ -199,6 +199,8 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
             errors = [(path, message)]
         else:
             found = [f for f in kind.validate(obj) if f.severity == "error"]
+            if found and all(kind.without is not None and kind.without(pruned, _steps(f.field)) == () for f in found):
+                return Parsed(obj, (*findings, *found))
             findings.extend(f for f in kind.validate(obj) if f.severity != "error" and not found)
             if not found:
                 is_whole = not any(f.severity == "error" for f in findings)

@@ -85,6 +85,25 @@ def test_a_rule_of_which_nothing_is_left_denies_everything() -> None:
     assert fields == ["spec.rules[0].when[0].key"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"action": "CUSTOM", "rules": [{}]}, "spec.provider.name"),
+        ({"action": "CUSTOM", "rules": [{}], "provider": {}}, "spec.provider.name"),
+        ({"action": "CUSTOM", "provider": {"name": "p"}}, "spec.rules"),
+        ({"action": "DENY", "rules": [{}], "provider": {"name": "p"}}, "spec.provider"),
+    ],
+)
+def test_a_policy_stays_without_a_word_on_who_decides(spec: dict[str, Any], field: str) -> None:
+    kind = kind_of("security.istio.io/v1", "AuthorizationPolicy")
+    assert kind is not None
+    found = parse_object(kind, {"metadata": {"name": "p", "namespace": "n"}, "spec": spec})
+    assert isinstance(found.object, AuthorizationPolicy)
+    assert found.object.spec.action == spec["action"]
+    assert not found.clean
+    assert [f.field for f in found.findings if f.severity == "error"] == [field]
+
+
 BROKEN: list[Any] = [
     7,
     {"from": 3},
