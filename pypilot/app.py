@@ -70,6 +70,7 @@ class Application:
                 self._pods,
                 wrong_statuses=self._wrong_statuses,
                 messages=self._messages,
+                world=lambda: self.engine.world if self._is_ready else None,
             )
             self.engine.listen(self._services.world_changed)
         self._identity: IdentityServices | None = (

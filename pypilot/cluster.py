@@ -32,9 +32,12 @@ from pypilot.settings import Settings
 from pypilot.upkeep.addresses import AddressStatistics, AddressWriter, address_rules
 from pypilot.upkeep.messages import Message, MessageStatistics, MessageWriter
 from pypilot.upkeep.registration import Registered, Registrar, RegistrationError, registration_rules
-from pypilot.webhook.registration import Registration, configuration_name
+from pypilot.webhook import mutating, validating
+from pypilot.webhook.injector import Injector
+from pypilot.webhook.registration import Registration
 from pypilot.webhook.server import WebhookTls, webhook_app
 from pypilot.wire.node import Proxy
+from pypilot.world.world import World
 from pypilot.xds.attendance import Attendance
 from pypilot.xds.auth import DeniedError, Identity
 from pypilot.xds.secret_access import SecretAccess
@@ -116,10 +119,13 @@ class _Attendance:
 
 def cluster_rules(namespace: str, revision: str = "default") -> list[dict[str, list[str]]]:
     """What it needs of what has no namespace."""
-    name = configuration_name(namespace, revision)
+    names = {
+        "validatingwebhookconfigurations": validating.configuration_name(namespace, revision),
+        "mutatingwebhookconfigurations": mutating.configuration_name(namespace, revision),
+    }
     return [
         _rule("authentication.k8s.io", "tokenreviews", ("create",)),
-        _rule("admissionregistration.k8s.io", "validatingwebhookconfigurations", ("list", "watch", "patch"), name),
+        *(_rule("admissionregistration.k8s.io", r, ("list", "watch", "patch"), name) for r, name in names.items()),
     ]
 
 
@@ -140,6 +146,7 @@ class ClusterStatistics:
     messages: MessageStatistics | None
     """Of statuses; None where they are not written."""
     webhook: str
+    injection: str
     certificates: IssuingStatistics
     ingresses: StatusStatistics
     secret_access: AccessStatistics
@@ -158,8 +165,12 @@ class ClusterServices:
         wrong_statuses: Callable[[], Wrong] = dict,
         messages: Callable[[], Mapping[Ref, Sequence[Message]]] = dict,
         registration_grace: float = REGISTRATION_GRACE,
+        world: Callable[[], World | None] = lambda: None,
     ) -> None:
-        """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected."""
+        """`trust_domain` is the mesh's, `pods` those of the world, at that moment, as are statuses to be corrected.
+
+        Pods are injected by `world`, and not before there is one.
+        """
         namespace, revision = settings.root_namespace, settings.revision
         self._keeper = RootKeeper(connection, namespace)
         self._reviews = TokenReviews(connection)
@@ -169,11 +180,21 @@ class ClusterServices:
         self._statuses = IngressStatusWriter(connection, wrong_statuses)
         self._addresses = AddressWriter(connection)
         self._messages = MessageWriter(connection, messages, KINDS, scope) if settings.write_status else None
-        name = configuration_name(namespace, revision)
-        self._registration: Registration | None = None  # what has no namespace is not ours where only namespaces are
+        self._registrations: dict[str, Registration] = {}
+        """By what they are for; none where only namespaces are ours, for these objects are of the whole cluster."""
         if not settings.namespaces:
-            self._registration = Registration(connection, name, namespace, self._bundle, revision)
-            self._keeper.listen(self._registration.bundle_changed)
+            test = validating.self_test(connection, namespace, revision)
+            name = validating.configuration_name(namespace, revision)
+            self._registrations["validation"] = Registration(
+                connection, "ValidatingWebhookConfiguration", name, self._bundle, test
+            )
+            name = mutating.configuration_name(namespace, revision)
+            self._registrations["injection"] = Registration(
+                connection, "MutatingWebhookConfiguration", name, self._bundle
+            )
+        for registration in self._registrations.values():
+            self._keeper.listen(registration.bundle_changed)
+        self._injector = Injector(world, settings.proxy_image, settings.native_sidecars)
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._election = Election(connection, namespace, lease_name(revision), identity, timing)
         self._registrar = Registrar(connection, identity, lambda: datetime.now(UTC), registration_grace)
@@ -192,9 +213,9 @@ class ClusterServices:
         await self.identity.start(self._election.run(self._lead))
 
     def webhook(self) -> tuple[web.Application, WebhookTls]:
-        """The webhook's application, and its TLS; only after `start`."""
+        """The webhooks' application, and its TLS; only after `start`."""
         self._webhook_tls = WebhookTls(self.identity.tls)
-        return webhook_app(), self._webhook_tls
+        return webhook_app(injector=self._injector), self._webhook_tls
 
     async def run(self) -> None:
         """For ever; ends only by a defect."""
@@ -234,11 +255,16 @@ class ClusterServices:
             publishing=self._publisher.statistics(),
             addresses=self._addresses.statistics(),
             messages=self._messages.statistics() if self._messages is not None else None,
-            webhook=self._registration.state if self._registration else "not registered",
+            webhook=self._state_of("validation"),
+            injection=self._state_of("injection"),
             certificates=self.identity.statistics,
             ingresses=self._statuses.statistics(),
             secret_access=self._secret_reviews.statistics(),
         )
+
+    def _state_of(self, purpose: str) -> str:
+        found = self._registrations.get(purpose)
+        return found.state if found else "not registered"
 
     def _bundle(self) -> bytes:
         return self._keeper.root.bundle if self._keeper.root else b""
@@ -261,5 +287,5 @@ class ClusterServices:
             if self._messages is not None:
                 tasks.create_task(self._messages.run())
             tasks.create_task(self._registrar.run())
-            if self._registration is not None:
-                tasks.create_task(self._registration.run())
+            for registration in self._registrations.values():
+                tasks.create_task(registration.run())

@@ -12,10 +12,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
+from pypilot import __version__
+
 ENVIRONMENT_PREFIX = "PYPILOT_"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 PlaintextSecrets = Literal["loopback", "any", "never"]
+NativeSidecars = Literal["auto", "true", "false"]
 LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -156,7 +159,10 @@ class Settings:
         "", "Where to serve xDS over TLS; with a certificate 0.0.0.0:15012 unless given.", _address, "ADDR"
     )
     webhook_addr: str = _setting(
-        "", "Where to serve the webhook that validates objects, HOST:PORT; needs a cluster.", _address, "ADDR"
+        "",
+        "Where to serve the webhooks that validate objects and inject proxies; needs a cluster.",
+        _address,
+        "ADDR",
     )
     write_status: bool = _setting(
         False, "Write what is wrong with Istio's objects into their status; needs a cluster.", _switch, is_switch=True
@@ -227,6 +233,14 @@ class Settings:
     root_namespace: str = _setting("istio-system", "Namespace of the mesh's ConfigMap.", _name)
     revision: str = _setting(
         "default", "Istio's objects with another label istio.io/rev than this belong to somebody else.", _label
+    )
+    proxy_image: str = _setting(
+        f"pypilot-sidecar:{__version__}", "Image of injected proxies: the agent, Envoy and iptables.", _name
+    )
+    native_sidecars: NativeSidecars = _choice(
+        "auto",
+        "Inject native sidecars, which start before the application; auto: unless a node's kubelet is older than 1.33.",
+        ("auto", "true", "false"),
     )
     ambient: bool = _setting(
         True, "Let proxies of Istio's build reach ambient workloads over HBONE.", _switch, is_switch=True

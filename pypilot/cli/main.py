@@ -22,11 +22,15 @@ COMMANDS = {
     "rbac": _Entry("pypilot.cli.rbac", "rbac", "Print the roles that pypilot needs in a cluster."),
     "proxy": _Entry("pypilot.cli.proxy", "proxy", "Run an Envoy with its identity: sidecar or gateway."),
     "token": _Entry("pypilot.cli.token", "token", "Keys and tokens of service accounts, without a cluster."),
+    "inject": _Entry("pypilot.cli.inject", "inject", "Print workloads with sidecars in their pods."),
+    "wait": _Entry("pypilot.cli.wait", "wait", "Wait until the proxy of this pod is ready."),
     "iptables": _Entry("pypilot.cli.iptables", "iptables", "Send a pod's traffic to its Envoy."),
     "echo": _Entry("pypilot.cli.echo", "echo", "Answer HTTP requests with what was seen, for samples."),
     "demo": _Entry("pypilot.cli.demo.command", "demo", "Run real Envoys and real traffic on this machine."),
     "version": _Entry("pypilot.cli.version", "version", "Print the version."),
 }
+_ISTIO_NAMES = {"istio-iptables": "iptables"}
+"""What injected pods call commands by, so that they start with images of Istio's, too (INJ-006)."""
 
 
 class _Lazy(click.Group):
@@ -36,7 +40,7 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        entry = COMMANDS.get(cmd_name)
+        entry = COMMANDS.get(_ISTIO_NAMES.get(cmd_name, cmd_name))
         if entry is None:
             return None
         command: click.Command = getattr(import_module(entry.module), entry.name)

@@ -18,14 +18,21 @@ class NodeAddress(Spec, frozen=True):
     address: str = ""
 
 
+class NodeSystemInfo(Spec, frozen=True):
+    """`status.nodeInfo`."""
+
+    kubelet_version: str = ""
+
+
 class NodeStatus(Spec, frozen=True):
     """`status`."""
 
+    node_info: NodeSystemInfo = NodeSystemInfo()
     addresses: tuple[NodeAddress, ...] = ()
 
 
 class Node(Object, frozen=True, kw_only=True):
-    """A Node: topology labels (KSVC-033), and its address outside (KSVC-017)."""
+    """A Node: topology labels (KSVC-033), its address outside (KSVC-017), the version of its kubelet (INJ-005)."""
 
     KIND: ClassVar[str] = "Node"
 

@@ -1,107 +1,58 @@
-"""What the API server must know of the webhook: whom to trust, and whether to insist (VAL-001).
+"""What the API server must know of the webhooks: whom to trust, and whether to insist (VAL-001, INJ-001).
 
-The ValidatingWebhookConfiguration is installed by whoever installs pypilot; here only its `caBundle` is kept right and,
-once a wrong object was seen to be denied through the API server, `failurePolicy` becomes Fail, never Ignore. Only for
-the leader.
+The configurations are installed by whoever installs pypilot; here only their `caBundle` is kept right and, once a test
+was passed, `failurePolicy` becomes Fail, never Ignore. Only for the leader.
 """
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 import structlog
 
-from pypilot.kinds.base import Kind
-from pypilot.kinds.gateway_validation import KIND as GATEWAY
 from pypilot.kube.connection import STRATEGIC_PATCH, WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, Follower, FollowTimes, patch
 from pypilot.kube.retry import Retry
 
-WEBHOOK: Final = "pypilot.validation.istio.io"
-PATH: Final = "/validate"
+ConfigurationKind = Literal["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"]
 _API = "admissionregistration.k8s.io/v1"
 _SETTLE_SECONDS = 1.0
 
 
-def configuration_name(namespace: str, revision: str = "default") -> str:
-    """The name of the ValidatingWebhookConfiguration."""
-    return "-".join(["pypilot-validator", *([revision] if revision not in ("", "default") else []), namespace])
-
-
-def validation_rules(kinds: Iterable[Kind]) -> list[dict[str, Any]]:
-    """`webhooks[].rules`: Istio's kinds, as far as pypilot reads them."""
-    groups: dict[str, set[str]] = {}
-    for kind in kinds:
-        if kind.group.endswith("istio.io"):
-            groups.setdefault(kind.group, set()).add(kind.plural)
-    return [
-        {
-            "apiGroups": [group],
-            "apiVersions": ["*"],
-            "operations": ["CREATE", "UPDATE"],
-            "resources": sorted(resources),
-            "scope": "*",
-        }
-        for group, resources in sorted(groups.items())
-    ]
-
-
-def webhook_configuration(kinds: Iterable[Kind], namespace: str, revision: str = "default") -> dict[str, Any]:
-    """The object to install; it blocks nobody until a running control plane has proved itself."""
-    is_default = revision in ("", "default")
-    selector = {} if is_default else {"objectSelector": {"matchLabels": {"istio.io/rev": revision}}}
-    service = {
-        "name": "istiod" if is_default else f"istiod-{revision}",
-        "namespace": namespace,
-        "path": PATH,
-        "port": 443,
-    }
-    return {
-        "apiVersion": _API,
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {
-            "name": configuration_name(namespace, revision),
-            "labels": {"app": "pypilot", "istio.io/rev": revision or "default"},
-        },
-        "webhooks": [
-            {
-                "name": WEBHOOK,
-                "clientConfig": {"service": service},
-                "rules": validation_rules(kinds),
-                "failurePolicy": "Ignore",
-                "sideEffects": "None",
-                "admissionReviewVersions": ["v1"],
-                "timeoutSeconds": 5,
-                **selector,
-            }
-        ],
-    }
-
-
 class Registration:
-    """Keeps the configuration right."""
+    """Keeps one configuration right."""
 
     def __init__(
         self,
         connection: WritingConnection,
+        kind: ConfigurationKind,
         name: str,
-        namespace: str,
         bundle: Callable[[], bytes],
-        revision: str = "default",
+        test: Callable[[set[str]], Awaitable[str]] | None = None,
         *,
         times: FollowTimes | None = None,
     ) -> None:
-        """`bundle`: the roots that the webhook's certificate leads to, empty while there are none."""
+        """What to keep.
+
+        Args:
+            connection: To the API server.
+            kind: Of the configuration.
+            name: Its name.
+            bundle: The roots that the webhook's certificate leads to, empty while there are none.
+            test: Why the webhooks of these names were not seen to work, empty if they were; without one the
+                failure policy is left as it was installed.
+            times: For tests.
+        """
         self.state = "unknown"
         """For people: absent, waiting, Ignore or Fail."""
         self._connection = connection
-        self._collection = Collection(_API, "validatingwebhookconfigurations")
+        self._kind = kind
+        self._collection = Collection(_API, f"{kind.lower()}s")
         self._name = name
-        self._namespace = namespace
         self._bundle = bundle
-        self._revision = revision
+        self._test = test
         self._times = times
         self._wake = asyncio.Event()
         self._retry = Retry(_SETTLE_SECONDS, 60.0)
@@ -142,7 +93,7 @@ class Registration:
         bundle = base64.b64encode(self._bundle()).decode()
         if found is None or not found.get("webhooks"):
             self.state = "absent"
-            self._say("there is no such ValidatingWebhookConfiguration: nothing is validated when it is written")
+            self._say(f"there is no such {self._kind}: the API server does not ask this webhook")
             return None
         if not bundle:
             self.state = "waiting"
@@ -154,17 +105,17 @@ class Registration:
             self._log.info("the webhook's root was written")
             return None  # the watch will show it
         lax = [h["name"] for h in hooks if h.get("failurePolicy") != "Fail"]
-        if not lax:
-            self.state = "Fail"
+        if not lax or self._test is None:
+            self.state = "Ignore" if lax else "Fail"
             self._retry.succeeded()
             return None
         self.state = "Ignore"
-        reason = await self._test({h["name"] for h in hooks})
+        reason = await self._test({str(h["name"]) for h in hooks})
         if reason:
             self._say(f"the self-test was not passed: {reason}")
             return self._retry.failed()
         await self._patch(found, {name: {"failurePolicy": "Fail"} for name in lax})
-        self._log.info("a wrong object was denied: failurePolicy is Fail from now on")
+        self._log.info("the self-test was passed: failurePolicy is Fail from now on")
         self._retry.succeeded()
         return None
 
@@ -179,37 +130,6 @@ class Registration:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-
-    async def _test(self, webhooks: set[str]) -> str:
-        """Try to write a Gateway that is wrong; why it was not us who denied it, empty if it was."""
-        reason = ""
-        for version in GATEWAY.versions:
-            collection = Collection(f"{GATEWAY.group}/{version}", GATEWAY.plural, self._namespace)
-            try:
-                await self._connection.send("POST", f"{collection.path}?dryRun=All", self._wrong(version), seconds=15.0)
-            except ApiError as error:
-                if any(f'webhook "{name}" denied' in str(error) for name in webhooks):
-                    return ""
-                reason = str(error)
-                if error.status != 404:
-                    return reason
-            else:
-                return "the API server accepted a wrong object"
-        return reason
-
-    def _wrong(self, version: str) -> dict[str, Any]:
-        """A server for HTTPS without TLS settings (VAL-005): the schema allows it, the parser does not."""
-        port = {"number": 443, "name": "https", "protocol": "HTTPS"}
-        return {
-            "apiVersion": f"{GATEWAY.group}/{version}",
-            "kind": GATEWAY.name,
-            "metadata": {
-                "name": "pypilot-self-test",
-                "namespace": self._namespace,
-                "labels": {"istio.io/rev": self._revision},
-            },
-            "spec": {"selector": {"app": "none"}, "servers": [{"port": port, "hosts": ["*"]}]},
-        }
 
     def _say(self, what: str) -> None:
         """Once, not in every round."""

@@ -66,6 +66,25 @@ def answer(review: Any, check: Check = check_object) -> dict[str, Any]:
     Raises:
         MalformedError: nothing can be said about this.
     """
+    request = request_of(review)
+    verdict = Verdict()
+    if request.get("operation") in ("CREATE", "UPDATE"):
+        data = request.get("object")
+        if not isinstance(data, Mapping):
+            raise MalformedError("request.object is missing")
+        verdict = _guarded(check, data)
+    more: dict[str, Any] = {}
+    if verdict.warnings:
+        more["warnings"] = [text[:_LONGEST_WARNING] for text in verdict.warnings[:_MOST_WARNINGS]]
+    return denied(request, "; ".join(verdict.errors), **more) if verdict.errors else response(request, **more)
+
+
+def request_of(review: Any) -> Mapping[str, Any]:
+    """The request of an AdmissionReview.
+
+    Raises:
+        MalformedError: there is none that can be answered.
+    """
     request = review.get("request") if isinstance(review, Mapping) else None
     if not isinstance(request, Mapping) or review.get("kind") != "AdmissionReview":
         raise MalformedError("not an AdmissionReview with a request")
@@ -74,19 +93,19 @@ def answer(review: Any, check: Check = check_object) -> dict[str, Any]:
     uid = request.get("uid")
     if not isinstance(uid, str) or not uid:
         raise MalformedError("request.uid is missing")
-    verdict = Verdict()
-    if request.get("operation") in ("CREATE", "UPDATE"):
-        data = request.get("object")
-        if not isinstance(data, Mapping):
-            raise MalformedError("request.object is missing")
-        verdict = _guarded(check, data)
-    response: dict[str, Any] = {"uid": uid, "allowed": not verdict.errors}
-    if verdict.errors:
-        message = "; ".join(verdict.errors)[:_LONGEST_MESSAGE]
-        response["status"] = {"status": "Failure", "code": 422, "reason": "Invalid", "message": message}
-    if verdict.warnings:
-        response["warnings"] = [text[:_LONGEST_WARNING] for text in verdict.warnings[:_MOST_WARNINGS]]
-    return {"apiVersion": _VERSION, "kind": "AdmissionReview", "response": response}
+    return request
+
+
+def response(request: Mapping[str, Any], *, allowed: bool = True, **more: Any) -> dict[str, Any]:
+    """An AdmissionReview that allows what was asked, and says more."""
+    answered = {"uid": request["uid"], "allowed": allowed, **more}
+    return {"apiVersion": _VERSION, "kind": "AdmissionReview", "response": answered}
+
+
+def denied(request: Mapping[str, Any], message: str, **more: Any) -> dict[str, Any]:
+    """One that does not, and says why."""
+    status = {"status": "Failure", "code": 422, "reason": "Invalid", "message": message[:_LONGEST_MESSAGE]}
+    return response(request, allowed=False, status=status, **more)
 
 
 def _guarded(check: Check, data: Mapping[str, Any]) -> Verdict:

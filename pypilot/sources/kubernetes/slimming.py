@@ -13,8 +13,8 @@ from pypilot.kinds.base import Object
 from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.pod import Pod
 
-CONFIG_MAP_KEYS: Final = frozenset({"mesh", "meshNetworks", "cacert", "ca.crt", "crl", "ca.crl"})
-"""What is read of ConfigMaps: MeshConfig, mesh networks and CA bundles (MESH-001, GW-047)."""
+CONFIG_MAP_KEYS: Final = frozenset({"mesh", "meshNetworks", "cacert", "ca.crt", "crl", "ca.crl", "injection"})
+"""What is read of ConfigMaps: MeshConfig, mesh networks, CA bundles (MESH-001, GW-047) and how pods are injected."""
 _UNREAD = frozenset({"kubectl.kubernetes.io/last-applied-configuration", "sidecar.istio.io/status"})
 _ISTIO = "istio.io"
 _READ_CONDITION = "Ready"
