@@ -7,7 +7,7 @@ import pytest
 
 from e2e.kube.control_plane import namespace, replica, settle, until
 from pypilot.kinds import KINDS
-from pypilot.webhook.registration import configuration_name, webhook_configuration
+from pypilot.webhook.validating import configuration_name, webhook_configuration
 
 SPACE = "webhook-root"
 APP = "webhook-app"
@@ -110,6 +110,6 @@ async def test_a_configuration_that_was_installed_again_is_repaired(ready, clien
 async def test_without_an_answer_the_policy_stays_ignore_and_objects_pass(ready, client):
     await install(client, 9)  # nobody listens
     await until(lambda: ready.services.statistics().webhook == "Ignore")
-    await until(lambda: "accepted a wrong object" in ready.services._registration._said)
+    await until(lambda: "accepted a wrong object" in ready.services._registrations["validation"]._said)
     assert await policy(client) == "Ignore"
     assert (await attempt(client, virtual_service([50, -1])))[0] == 201

@@ -119,7 +119,7 @@ def _strip(target: Target, proxy: Json | None) -> None:
         gone = {g for g in gone if isinstance(g, str)} if isinstance(gone, list) else set()
         spec[name] = [c for c in spec[name] if c["name"] not in gone]
     if STATUS in metadata["annotations"]:
-        restore_metrics(target.pod, proxy, target.status_port)
+        restore_metrics(target.pod, proxy, target.status_port, target.installation.merges_metrics)
         del metadata["annotations"][STATUS]
     overrides = {n: v or [] for n, v in _json_of(metadata["annotations"].get(OVERRIDES, "")).items() if n in _LISTS}
     check_shape({"spec": overrides}, f"metadata.annotations[{OVERRIDES}]")
@@ -148,6 +148,9 @@ def _template(target: Target, proxy_config: Mapping[str, Any]) -> Json:
             out = merge(out, builtin(target, proxy_config))
         out = merge(out, config.templates.get(name, {}))
         check_shape(out, f"template {name}")
+    made = [c["name"] for name in _LISTS for c in out["spec"].get(name) or ()]
+    if len(set(made)) < len(made):
+        raise InjectionError(f"metadata.annotations[{TEMPLATES}]: these templates do not go together")
     return out
 
 
@@ -158,12 +161,12 @@ def _chosen(target: Target, config: InjectionConfig) -> list[str]:
 
 
 def _moved(pod: Json, template: Json) -> Json:
-    """The pod with the user's proxy among the containers where the template has its own."""
+    """The pod with the user's own proxy and init container in the lists where the template has them."""
     spec = dict(pod["spec"])
     for here, there in (("initContainers", "containers"), ("containers", "initContainers")):
-        if container(template["spec"].get(here) or [], PROXY) is not None:
-            spec[here] = [*spec[here], *(c for c in spec[there] if c["name"] == PROXY)]
-            spec[there] = [c for c in spec[there] if c["name"] != PROXY]
+        made = {c["name"] for c in template["spec"].get(here) or ()}
+        spec[here] = [*spec[here], *(c for c in spec[there] if c["name"] in made)]
+        spec[there] = [c for c in spec[there] if c["name"] not in made]
     return {**pod, "spec": spec}
 
 

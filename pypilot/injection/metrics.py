@@ -48,10 +48,11 @@ def merge_metrics(pod: Json, proxy: Json, port: int, by_default: bool) -> None:
     }
 
 
-def restore_metrics(pod: Json, proxy: Json | None, port: int) -> None:
+def restore_metrics(pod: Json, proxy: Json | None, port: int, by_default: bool) -> None:
     """Undo it, before a pod is injected again."""
     annotations = pod["metadata"]["annotations"]
-    if not any(_name(k) == _PORT and v == str(port) for k, v in annotations.items()):
+    ours = any(_name(k) == _PORT and v == str(port) for k, v in annotations.items())
+    if not ours or not _enabled(annotations.get(MERGE_METRICS), by_default):
         return
     for key in [k for k in annotations if _name(k) in (_SCRAPE, _PORT, _PATH)]:
         del annotations[key]

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pypilot.injection.names import REVISION, sidecar_annotation
-from pypilot.injection.pod import Json
+from pypilot.injection.names import PROXY, REVISION, sidecar_annotation
+from pypilot.injection.pod import Json, proxy_of
 from pypilot.injection.target import Target
 
 BOOTSTRAP_OVERRIDE = sidecar_annotation("bootstrapOverride")
@@ -43,7 +43,9 @@ def variables(target: Target, proxy_config: Mapping[str, Any]) -> list[Json]:
     values = installation.config.values
     namespace = target.namespace or "default"
     owner = f"{workload.kind.lower()}s/{workload.name}"
-    app_ports = [p for c in target.pod["spec"]["containers"] for p in c.get("ports") or ()]
+    own_proxy = proxy_of(target.pod, PROXY)
+    serving = [*target.application_containers, *([own_proxy] if own_proxy else ())]
+    app_ports = [p for c in serving for p in c.get("ports") or ()]
     plural: dict[str, Any] = {
         "PILOT_CERT_PROVIDER": "istiod",
         "CA_ADDR": f"{installation.service}:15012",
@@ -54,7 +56,7 @@ def variables(target: Target, proxy_config: Mapping[str, Any]) -> list[Json]:
         "HOST_IP": _field("status.hostIP"),
         "ISTIO_CPU_LIMIT": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}},
         "PROXY_CONFIG": json.dumps(proxy_config, sort_keys=True),
-        "ISTIO_META_POD_PORTS": json.dumps(app_ports),
+        "ISTIO_META_POD_PORTS": json.dumps(app_ports, sort_keys=True),
         "ISTIO_META_APP_CONTAINERS": ",".join(c["name"] for c in target.application_containers),
         "GOMEMLIMIT": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}},
         "ISTIO_META_CLUSTER_ID": installation.cluster_id,

@@ -1,6 +1,5 @@
 """A Pod as plain JSON: its shape is checked once, so that all that follows can rely on it. Pure."""
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -115,14 +114,24 @@ def checked(data: Any) -> Json:
         InjectionError: it is no Pod; names the field.
     """
     check_shape(data)
-    pod: Json = copy.deepcopy(dict(data))
+    pod: Json = _copied(data)
     for part in ("metadata", "spec"):
         pod[part] = pod.get(part) or {}
     for name in ("labels", "annotations"):
         pod["metadata"][name] = pod["metadata"].get(name) or {}
     for name in ("containers", "initContainers"):
         pod["spec"][name] = pod["spec"].get(name) or []
+    names = [c["name"] for name in ("containers", "initContainers") for c in pod["spec"][name]]
+    if len(set(names)) < len(names):
+        raise InjectionError("spec: two containers have the same name")
     return pod
+
+
+def _copied(value: Any) -> Any:
+    """A copy of which no two parts are one object, as they may be where YAML has an alias."""
+    if isinstance(value, Mapping):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def check_shape(data: Any, what: str = "the Pod") -> None:

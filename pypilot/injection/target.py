@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pypilot.injection.config import InjectionConfig, ProxyValues
-from pypilot.injection.names import MODE, NATIVE, PROXY, STATUS_PORT, sidecar_annotation, traffic_annotation
+from pypilot.injection.names import INIT, MODE, NATIVE, PROXY, STATUS_PORT, sidecar_annotation, traffic_annotation
 from pypilot.injection.pod import Json, Workload, annotation, workload_of
 from pypilot.kinds.proxy_config import ProxyConfig
 
@@ -67,7 +67,7 @@ class Target:
 
     @property
     def application_containers(self) -> list[Json]:
-        return [c for c in self.pod["spec"]["containers"] if c["name"] != PROXY]
+        return [c for c in self.pod["spec"]["containers"] if c["name"] not in (PROXY, INIT)]
 
     @property
     def mode(self) -> str:

@@ -13,7 +13,7 @@ from pypilot.cli.main import main
 from pypilot.cli.manifests.access import rules
 from pypilot.cli.manifests.rendering import as_yaml
 from pypilot.kinds import KINDS
-from pypilot.webhook.registration import webhook_configuration
+from pypilot.webhook import mutating, validating
 from tests.deploy.manifests import CHART, DEPLOY, KUSTOMIZE
 
 
@@ -29,7 +29,11 @@ def printed(*arguments: str) -> Callable[[], str]:
 
 
 def webhook() -> str:
-    return as_yaml([webhook_configuration(KINDS, ROOT)], "pytest tests/deploy --update-golden")
+    return as_yaml([validating.webhook_configuration(KINDS, ROOT)], "pytest tests/deploy --update-golden")
+
+
+def injection() -> str:
+    return as_yaml([mutating.webhook_configuration(ROOT)], "pytest tests/deploy --update-golden")
 
 
 def access_rules() -> str:
@@ -41,11 +45,13 @@ GENERATED: dict[Path, Callable[[], str]] = {
     KUSTOMIZE / "crds/crds.yaml": printed("crds"),
     KUSTOMIZE / "cluster/rbac.yaml": printed("rbac"),
     KUSTOMIZE / "cluster/webhook.yaml": webhook,
+    KUSTOMIZE / "cluster/injection.yaml": injection,
     KUSTOMIZE / "namespaced/rbac.yaml": printed("rbac", "--namespaces", "shop"),
     # A chart can read only its own files.
     CHART / "files/crds.yaml": printed("crds"),
     CHART / "files/rules.yaml": access_rules,
     CHART / "files/webhook.yaml": webhook,
+    CHART / "files/injection.yaml": injection,
     CHART / "files/envoy.yaml": (KUSTOMIZE / "ingress/envoy.yaml").read_text,
     CHART / "files/root.yaml": (KUSTOMIZE / "ingress/root.yaml").read_text,
     CHART / "files/token.yaml": (KUSTOMIZE / "ingress/token.yaml").read_text,

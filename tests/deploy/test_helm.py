@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pypilot.webhook import mutating
 from tests.deploy.manifests import Data, documents, find, kustomized, templated
 
 IGNORED = ("app.kubernetes.io/", "helm.sh/", "checksum/")
@@ -44,7 +45,14 @@ def test_the_charts_definitions_are_those_of_kustomize_and_stay() -> None:
 
 
 def test_parts_can_be_left_out() -> None:
-    off = ("crds.enabled", "gateway.enabled", "webhook.enabled", "rbac.create", "serviceAccount.create")
+    off = (
+        "crds.enabled",
+        "gateway.enabled",
+        "webhook.enabled",
+        "injection.enabled",
+        "rbac.create",
+        "serviceAccount.create",
+    )
     off += ("autoscaling.enabled", "podDisruptionBudget.enabled")
     objects = templated(*(part for name in off for part in ("--set", f"{name}=false")), "--set", "replicas=3")
     assert {o["kind"] for o in objects} == {"ConfigMap", "Service", "Deployment"}
@@ -53,7 +61,8 @@ def test_parts_can_be_left_out() -> None:
 
 def test_only_roles_for_single_namespaces() -> None:
     objects = templated("--set", "namespaces={shop,web}", "--set", "crds.enabled=false", namespace="mesh")
-    assert not {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration"} & {o["kind"] for o in objects}
+    unwanted = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
+    assert not unwanted & {o["kind"] for o in objects}
     gateway = find(objects, "Role", "istio-ingressgateway-secrets")
     assert gateway["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}]
     roles = {o["metadata"]["namespace"]: o["rules"] for o in objects if o["kind"] == "Role" and o is not gateway}
@@ -79,8 +88,21 @@ def test_a_revision_has_names_of_its_own() -> None:
     hook = find(objects, "ValidatingWebhookConfiguration", "pypilot-validator-canary-istio-system")["webhooks"][0]
     assert hook["clientConfig"]["service"]["name"] == "istiod-canary"
     assert hook["objectSelector"] == {"matchLabels": {"istio.io/rev": "canary"}}
+    injector = "istio-sidecar-injector-canary"
+    assert find(objects, "MutatingWebhookConfiguration", injector)["webhooks"] == canary_hooks("istio-system")
+    assert [injector] in [r.get("resourceNames") for r in wide["rules"]]
     args = find(objects, "Deployment", "pypilot-canary")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert "--revision=canary" in args
+
+
+def canary_hooks(namespace: str) -> Any:
+    return mutating.webhook_configuration(namespace, "canary")["webhooks"]
+
+
+def test_another_namespace_has_an_injector_of_its_own() -> None:
+    objects = templated("--set", "revision=canary,gateway.enabled=false,crds.enabled=false", namespace="mesh")
+    found = find(objects, "MutatingWebhookConfiguration", mutating.configuration_name("mesh", "canary"))
+    assert found["webhooks"] == canary_hooks("mesh")
 
 
 def test_what_people_change_arrives() -> None:
@@ -96,13 +118,18 @@ def test_what_people_change_arrives() -> None:
         "extraArgs[0]": "--drain=9",
         "imagePullSecrets[0].name": "pull",
         "plaintextXds": "false",
+        "injection.image.repository": "registry.example/sidecar",
         "networkPolicy.enabled": "true",
     }
     objects = templated(*(part for name, value in values.items() for part in ("--set", f"{name}={value}")))
     template = find(objects, "Deployment", "pypilot")["spec"]["template"]
     pod, container = template["spec"], template["spec"]["containers"][0]
     assert container["image"] == "registry.example/pypilot:v2"
-    assert container["args"][-2:] == ["--log-level=debug", "--drain=9"]
+    assert container["args"][-3:] == [
+        "--log-level=debug",
+        "--proxy-image=registry.example/sidecar:0.1.0",
+        "--drain=9",
+    ]
     assert "--grpc-addr=127.0.0.1:15010" in container["args"]
     assert pod["nodeSelector"] == {"disk": "fast"}
     assert pod["imagePullSecrets"] == [{"name": "pull"}]

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from pypilot.kinds import KINDS, kind_of
 from pypilot.kinds.parse import parse_object
-from pypilot.webhook.registration import configuration_name, validation_rules, webhook_configuration
 from pypilot.webhook.review import MalformedError, Verdict, answer, check_object
+from pypilot.webhook.validating import configuration_name, validation_rules, webhook_configuration
 
 
 def virtual_service(**spec):

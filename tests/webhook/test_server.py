@@ -16,8 +16,10 @@ from pypilot.kube.errors import ApiError
 from pypilot.kube.objects import FollowTimes
 from pypilot.security.authority import Authority
 from pypilot.security.x509 import make_root
-from pypilot.webhook.registration import WEBHOOK, Registration, configuration_name, webhook_configuration
+from pypilot.webhook import mutating
+from pypilot.webhook.registration import Registration
 from pypilot.webhook.server import WebhookTls, webhook_app
+from pypilot.webhook.validating import WEBHOOK, configuration_name, self_test, webhook_configuration
 from tests.kube.fake_api import FakeApi
 from tests.webhook.test_review import GOOD, review, virtual_service
 from tests.xds.harness import until
@@ -142,7 +144,9 @@ class Gateways(FakeApi):
 
 @asynccontextmanager
 async def registered(api, bundle=lambda: b"PEM"):
-    registration = Registration(api, NAME, "root", bundle, times=FollowTimes(sleep=instant))
+    test = self_test(api, "root", "default")
+    kind = "ValidatingWebhookConfiguration"
+    registration = Registration(api, kind, NAME, bundle, test, times=FollowTimes(sleep=instant))
     task = asyncio.create_task(registration.run())
     try:
         yield registration
@@ -214,3 +218,27 @@ async def test_one_that_was_changed_by_somebody_is_put_right():
         await until(lambda: registration.state == "Fail")
         api.put(PATH, webhook_configuration(KINDS, "root"))
         await until(lambda: hook(api)["failurePolicy"] == "Fail" and "caBundle" in hook(api)["clientConfig"])
+
+
+async def test_of_the_injecting_webhook_only_the_root_is_kept():
+    name = mutating.configuration_name("root")
+    path = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{name}"
+    api = FakeApi()
+    api.put(path, mutating.webhook_configuration("root"))
+    times = FollowTimes(sleep=instant)
+    registration = Registration(api, "MutatingWebhookConfiguration", name, lambda: b"PEM", times=times)
+    task = asyncio.create_task(registration.run())
+    try:
+        await until(lambda: registration.state == "Fail")
+        bundle = base64.b64encode(b"PEM").decode()
+        assert [h["clientConfig"]["caBundle"] for h in api.objects[path]["webhooks"]] == [bundle] * 4
+        installed = mutating.webhook_configuration("root")
+        installed["webhooks"][1]["failurePolicy"] = "Ignore"
+        api.put(path, installed)
+        await until(lambda: registration.state == "Ignore")
+        hooks = api.objects[path]["webhooks"]
+        assert [h["clientConfig"]["caBundle"] for h in hooks] == [bundle] * 4
+        assert [h["failurePolicy"] for h in hooks] == ["Fail", "Ignore", "Fail", "Fail"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

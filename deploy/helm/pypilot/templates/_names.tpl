@@ -4,6 +4,10 @@
 {{- end -}}
 {{- define "pypilot.name" -}}pypilot{{ include "pypilot.suffix" . }}{{- end -}}
 {{- define "pypilot.service" -}}istiod{{ include "pypilot.suffix" . }}{{- end -}}
+{{- define "pypilot.injector" -}}
+istio-sidecar-injector{{ include "pypilot.suffix" . }}
+{{- if ne .Release.Namespace "istio-system" }}-{{ .Release.Namespace }}{{ end }}
+{{- end -}}
 {{- define "pypilot.account" -}}
 {{- .Values.serviceAccount.name | default (include "pypilot.name" .) }}
 {{- end -}}
@@ -31,8 +35,9 @@ app: {{ .Values.gateway.name }}
 {{- /* The rules of `pypilot rbac`, for this release's namespace and revision. */ -}}
 {{- define "pypilot.rules" -}}
 {{- $webhook := printf "pypilot-validator%s-%s" (include "pypilot.suffix" .) .Release.Namespace }}
+{{- $injector := include "pypilot.injector" . }}
 {{- $lease := printf "pypilot-leader%s" (include "pypilot.suffix" .) }}
-{{- .Files.Get "files/rules.yaml" | replace "pypilot-validator-istio-system" $webhook | replace "pypilot-leader" $lease }}
+{{- .Files.Get "files/rules.yaml" | replace "pypilot-validator-istio-system" $webhook | replace "istio-sidecar-injector" $injector | replace "pypilot-leader" $lease }}
 {{- end -}}
 {{- /* Where a pod may run. */ -}}
 {{- define "pypilot.placement" -}}
