@@ -22,6 +22,7 @@ from pypilot.kube.connection import Access, KubernetesConnection
 from pypilot.kube.lease import LeaseTiming
 from pypilot.security.impersonation import Pods
 from pypilot.settings import Settings
+from pypilot.world.world import World
 from pypilot.xds.server import XdsOptions, XdsServer
 from tests.xds.harness import HandCatalog
 
@@ -132,13 +133,17 @@ async def replica(
     timing: LeaseTiming = QUICK,
     pods: Callable[[], Pods] = dict,
     grace: float = REGISTRATION_GRACE,
+    world: Callable[[], World | None] = lambda: None,
 ) -> AsyncIterator[Replica]:
-    """A running one; `pods` are those that its world would hold."""
+    """A running one; `pods` are those that its world would hold; by `world` it injects."""
     token = await token_of(client, space, ACCOUNT)
     kubeconfig = cluster.kubeconfig(user={"token": token}, name=f"{space}-{ACCOUNT}")
     connection = KubernetesConnection(Access(kubeconfig))
     settings = Settings(root_namespace=space, kubernetes=True)
-    services = ClusterServices(settings, connection, lambda: "cluster.local", pods, timing, registration_grace=grace)
+    domain = "cluster.local"
+    services = ClusterServices(
+        settings, connection, lambda: domain, pods, timing, registration_grace=grace, world=world
+    )
     made = Replica(services)
     runner = None
     try:

@@ -8,22 +8,40 @@ import click
 
 from pypilot.cli.logs import configure_logs
 from pypilot.proxy.settings import ROLES, AgentError, Role, read_agent_settings
+from pypilot.settings import LogLevel
+
+_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+_OTHER_WORDS: dict[str, LogLevel] = {"warn": "warning", "none": "error", "fatal": "error"}
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("role", type=click.Choice(ROLES))
 @click.option("--domain", default="", help="DNS domain of the proxy; NAMESPACE.svc.cluster.local unless given.")
+@click.option("--proxyLogLevel", "log_level", default="warning", show_default=True, help="Of Envoy.")
+@click.option("--proxyComponentLogLevel", "components", default="misc:error", show_default=True, help="Of its parts.")
+@click.option("--log_output_level", "own_level", default="default:info", show_default=True, help="Of the agent.")
 @click.argument("envoy_arguments", nargs=-1, type=click.UNPROCESSED)
-def proxy(role: Role, domain: str, envoy_arguments: tuple[str, ...]) -> None:
+def proxy(
+    role: Role, domain: str, log_level: str, components: str, own_level: str, envoy_arguments: tuple[str, ...]
+) -> None:
     """Run Envoy beside an application (sidecar) or as a gateway (router). What follows `--` goes to Envoy."""
     from pypilot.proxy.agent import Agent, StartError
 
     async def run() -> int:
-        return await Agent(read_agent_settings(role, os.environ, domain), envoy_arguments).run()
+        settings = read_agent_settings(role, os.environ, domain)
+        return await Agent(settings, envoy_arguments, log_level, components).run()
 
-    configure_logs()
+    configure_logs(level=_level(own_level))
     try:
         sys.exit(asyncio.run(run()))
     except (AgentError, StartError) as error:
         click.echo(f"pypilot proxy: {error}", err=True)
         sys.exit(1)
+
+
+def _level(text: str) -> LogLevel:
+    """`default:info,xds:debug` -> `info`: the agent has one level for all its parts."""
+    said = dict(part.partition(":")[::2] for part in text.split(",") if ":" in part)
+    level = said.get("default", said.get("all", text))
+    words: dict[str, LogLevel] = {**{name: name for name in _LEVELS}, **_OTHER_WORDS}
+    return words.get(level, "info")

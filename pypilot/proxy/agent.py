@@ -60,10 +60,17 @@ def find_envoy(named: str) -> str:
 class Agent:
     """`run` it until it ends."""
 
-    def __init__(self, settings: AgentSettings, command: Sequence[str] = ()) -> None:
-        """`command`: further arguments for Envoy."""
+    def __init__(
+        self,
+        settings: AgentSettings,
+        command: Sequence[str] = (),
+        log_level: str = "warning",
+        component_log_level: str = "misc:error",
+    ) -> None:
+        """`command`: further arguments for Envoy, whose levels of logging the others are."""
         self._settings = settings
         self._command = tuple(command)
+        self._log_levels = ("--log-level", log_level, "--component-log-level", component_log_level)
         self._envoy: asyncio.subprocess.Process | None = None
         self._ending = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -178,7 +185,7 @@ class Agent:
             *("-c", str(config), "--disable-hot-restart", "--allow-unknown-static-fields"),
             *("--drain-time-s", str(max(1, int(settings.drain_seconds))), "--drain-strategy", "immediate"),
             *("--concurrency", str(threads or os.cpu_count() or 1)),
-            *("--log-level", "warning", "--component-log-level", "misc:error"),
+            *self._log_levels,
             *self._command,
         ]
 
