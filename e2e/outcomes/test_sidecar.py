@@ -70,6 +70,7 @@ async def test_allow_any_passes_tcp_also_where_the_server_speaks_first(stage: St
 async def test_a_service_entry_comes_and_goes_without_a_restart(
     stage: Stage, pod: Pod, app: Start, mode: str, without: str
 ) -> None:
+    """SE-024."""
     host = f"comes-and-goes-{mode[:5].lower()}.example"
     server = await partner(app, pod)
     for _ in range(2):
@@ -140,6 +141,44 @@ async def test_a_port_without_a_protocol_is_sniffed(stage: Stage, pod: Pod, app:
         writer.close()
         entry = await pod.caller.logged_to(9000, since)
     assert (entry["method"], entry["upstream_cluster"]) == (None, f"outbound|9000||{host}")
+
+
+async def test_tls_to_an_http_port_is_reset(stage: Stage, pod: Pod, app: Start, host: str) -> None:
+    """KSVC-011: TLS to a port that is declared as HTTP is reset."""
+    server = await partner(app, pod, 9000)
+    await stage.apply(policy("REGISTRY_ONLY"), service_entry(host, server, port=9000, addresses=[PARTNER]))
+    since = pod.caller.access_log.mark()
+    with pytest.raises(aiohttp.ClientError):
+        await pod.caller.ask(host, address=(PARTNER, 9000), tls=AUTHORITY.client_context(), logged=False)
+    entry = await pod.caller.logged_to(9000, since)
+    assert (entry["upstream_cluster"], entry["response_flags"]) == ("BlackHoleCluster", "UH")
+    assert server.requests == 0
+
+
+async def test_what_is_no_http_is_400_at_an_http_port(stage: Stage, pod: Pod, app: Start) -> None:
+    """KSVC-011: the server's own sidecar answers."""
+    server = await app("client", listen=pod.inside.listen, where=("0.0.0.0", 8080))
+    await stage.apply()
+    async with asyncio.timeout(SECONDS):
+        made = await asyncio.to_thread(pod.world.connect, POD, 8080, SECONDS)
+        reader, writer = await asyncio.open_connection(sock=made)
+        writer.write(b"\x00\x01binary\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+    assert server.requests == 0
+
+
+async def test_http_passes_a_tcp_port_without_routes(stage: Stage, pod: Pod, app: Start, host: str) -> None:
+    """KSVC-011: HTTP on a port that is declared as TCP works, but rules for HTTP do not hold."""
+    server = await partner(app, pod, 9000)
+    entry = service_entry(host, server, port=9000, protocol="TCP", addresses=[PARTNER])
+    refuse = virtual_service(host, {"directResponse": {"status": 403}}, gateways=MESH)
+    await stage.apply(policy("REGISTRY_ONLY"), entry, refuse)
+    since = pod.caller.access_log.mark()
+    outcome = await pod.caller.ask(host, address=(PARTNER, 9000), logged=False)
+    assert (outcome.status, server.requests) == (200, 1)
+    logged = await pod.caller.logged_to(9000, since)
+    assert (logged["method"], logged["upstream_cluster"]) == (None, f"outbound|9000||{host}")
 
 
 async def test_https_is_recognised_by_server_name(stage: Stage, pod: Pod, app: Start, host: str) -> None:

@@ -55,7 +55,7 @@ def _choose(reader: Reader, namespace: str) -> tuple[ServiceKey, ...]:
 
 
 def is_visible(reader: Reader, service: MeshService, namespace: str) -> bool:
-    """True if the service is exported to a namespace (KSVC-017)."""
+    """True if the service is exported to a namespace (KSVC-012)."""
     exported = service.export_to
     if exported is None:
         exported = frozenset(reader.mesh().default_service_export_to)

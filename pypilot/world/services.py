@@ -71,7 +71,7 @@ def convert_service(service: Service, domain: str, trust_domain: str) -> MeshSer
         created=meta.creation_timestamp,
         addresses=addresses,
         headless=headless,
-        export_to=frozenset(_words(exported)) if exported is not None else None,
+        export_to=frozenset(_words(exported)) if exported else None,  # KSVC-012: an empty text says nothing
         labels=tuple(sorted(meta.labels.items())),
         selector=tuple(sorted(spec.selector.items())),
         external_name=spec.external_name if resolution is Resolution.ALIAS else "",

@@ -253,6 +253,7 @@ async def test_metrics_have_istiods_names(pages: Pages) -> None:
 
 
 async def test_secrets_that_cannot_be_used_are_counted() -> None:
+    """KSVC-041."""
     metrics = Metrics()
     metrics.reported([PROBLEM, Problem("mismatch", code="credential", ref=Ref("Secret", "web", "credential"))])
     found = {s.name: s.value for m in metrics.collect() for s in m.samples}

@@ -36,6 +36,24 @@ def test_ids_that_no_proxy_may_have(node_id: str, words: str) -> None:
         parse_node(node(node_id))
 
 
+@pytest.mark.parametrize("kind", ["sidecar", "router", "waypoint", "ztunnel"])
+def test_types(kind: str) -> None:
+    """NODE-002."""
+    assert parse_node(node(f"{kind}~10.0.0.1~a.b~c")).type == kind
+
+
+@pytest.mark.parametrize("kind", ["", "Sidecar", "ingress", "agentgateway", "egress"])
+def test_types_that_there_are_not(kind: str) -> None:
+    """NODE-002."""
+    with pytest.raises(NodeError, match="unknown proxy type"):
+        parse_node(node(f"{kind}~10.0.0.1~a.b~c"))
+
+
+def test_the_cluster_has_a_name_by_default() -> None:
+    assert parse_node(node()).cluster_id == "Kubernetes"
+    assert parse_node(node(CLUSTER_ID="east")).cluster_id == "east"
+
+
 def test_metadata_comes_in_many_forms() -> None:
     """NODE-030."""
     proxy = parse_node(

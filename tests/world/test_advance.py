@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pypilot.kinds.base import Object, Ref
+from pypilot.kinds.base import Duration, Object, Ref
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.world.advance import advance
 from pypilot.world.delta import Delta
@@ -217,6 +217,32 @@ def test_an_endpoint_change_does_not_touch_the_accounts() -> None:
     world = world_of(service("a"), *pods, endpoint_slice("a", {"a-1": "10.1.0.1"}))
     world = advance(world, Delta(upserts=(endpoint_slice("a", {"a-1": "10.1.0.1", "a-2": "10.1.0.2"}),)))
     assert {table for table, _ in world.changed} <= {"endpoints", "slices", "pod_users"}
+
+
+def mesh_map(name: str = "istio", namespace: str = "istio-system", **data: str) -> Object:
+    return make("ConfigMap", name, namespace, data=data)
+
+
+def test_the_mesh_is_read_from_its_config_map() -> None:
+    """MESH-001: over the defaults, of the one name in the root namespace alone, again with each change."""
+    assert Reader(world_of()).mesh() == MeshConfig()
+    strangers = (mesh_map("other", mesh="trustDomain: x"), mesh_map(namespace="default", mesh="trustDomain: x"))
+    world = world_of(*strangers, service("web"), pod("web-1", "10.1.0.1"), endpoint_slice("web", {"web-1": "10.1.0.1"}))
+    assert Reader(world).mesh() == MeshConfig()
+    networks = "networks: {east: {endpoints: [{fromCidr: 10.1.0.0/16}], gateways: []}}"
+    world = advance(world, Delta(upserts=(mesh_map(mesh="trustDomain: one", meshNetworks=networks),)))
+    reader, key = Reader(world), ServiceKey("web.default.svc.cluster.local", "default")
+    assert reader.mesh() == MeshConfig(trust_domain="one")
+    assert list(reader.mesh_networks().networks) == ["east"]
+    (endpoint,) = reader.endpoints(key)
+    assert (endpoint.network, endpoint.service_account) == ("east", "spiffe://one/ns/default/sa/web-1")
+    world = advance(world, Delta(upserts=(mesh_map(mesh="connectTimeout: 3s"),)))
+    assert Reader(world).mesh() == MeshConfig(connect_timeout=Duration(3_000_000_000))
+    assert ("mesh", "") in world.changed
+    (endpoint,) = Reader(world).endpoints(key)
+    assert (endpoint.network, endpoint.service_account) == ("", "spiffe://cluster.local/ns/default/sa/web-1")
+    world = advance(world, Delta(removals=(Ref("ConfigMap", "istio-system", "istio"),)))
+    assert Reader(world).mesh() == MeshConfig()
 
 
 def test_an_override_of_the_mesh_wins_and_a_broken_text_keeps_the_last() -> None:

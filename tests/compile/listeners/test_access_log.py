@@ -1,4 +1,4 @@
-"""Access logs that MeshConfig orders: where they are, and in which form."""
+"""Access logs that MeshConfig orders: where they are, and in which form (MESH-018)."""
 
 from typing import Any
 

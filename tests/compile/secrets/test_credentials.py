@@ -87,9 +87,21 @@ def test_revocation_lists() -> None:
     ],
 )
 def test_which_keys_hold_the_pair(values: dict[str, str], keys: tuple[str, str]) -> None:
+    """KSVC-040."""
     pair = pair_of(secret(**values))
     assert pair is not None
     assert (pair.certificate_key, pair.private_key_key) == keys
+
+
+def test_a_staple_comes_with_the_keys_of_its_kind_alone() -> None:
+    """KSVC-040: `tls.ocsp-staple` belongs to `tls.crt`."""
+    staple = {"tls.ocsp-staple": "s"}
+    for names, expected in ((("tls.crt", "tls.key"), b"s"), (("cert", "key"), b"")):
+        made = make("Secret", "s", stringData={**dict.fromkeys(names, "x"), **staple})
+        assert isinstance(made, Secret)
+        pair = pair_of(made)
+        assert pair is not None
+        assert pair.staple == expected
 
 
 def test_a_pair_does_not_show_what_it_holds() -> None:
@@ -114,6 +126,7 @@ def test_half_pairs(values: dict[str, str], missing: str | None) -> None:
 
 
 def test_where_the_ca_is() -> None:
+    """KSVC-040."""
     both = ca_of(secret(cacert="a", crl="r", ca_crt="b", ca_crl="s"))
     assert both is not None
     assert (both.certificates, both.revocations, both.certificates_key) == (b"a", b"r", "cacert")

@@ -6,7 +6,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf import any_pb2
 
 from pypilot.compile.credential_names import CredentialRef, parse_resource_name, resource_name
-from pypilot.compile.secrets import compile_secrets
+from pypilot.compile.secrets import compile_secrets, secret_resource
 from pypilot.engine.memo import Memo
 from pypilot.kinds.base import Object
 from pypilot.world.advance import advance
@@ -56,7 +56,45 @@ def test_a_pair_under_the_name_that_the_gateway_gave() -> None:
     assert not certificate.HasField("ocsp_staple")
 
 
+def test_all_that_a_pair_and_a_ca_may_have() -> None:
+    """SDS-007."""
+    pair = {"tls.crt": PAIR.certificate, "tls.key": PAIR.key, "tls.ocsp-staple": "stapled"}
+    revoked = revocation_list()
+    found = served(
+        gateway({"mode": "MUTUAL", "credentialName": "shop"}),
+        make("Secret", "shop", "infra", stringData={**pair, "ca.crt": CA, "ca.crl": revoked}),
+    )
+    assert sorted(found) == ["kubernetes://shop", "kubernetes://shop-cacert"]
+    certificate, context = found["kubernetes://shop"], found["kubernetes://shop-cacert"]
+    assert certificate.WhichOneof("type") == "tls_certificate"
+    assert certificate.tls_certificate.certificate_chain.inline_bytes == PAIR.certificate.encode()
+    assert certificate.tls_certificate.private_key.inline_bytes == PAIR.key.encode()
+    assert certificate.tls_certificate.ocsp_staple.inline_bytes == b"stapled"
+    assert context.WhichOneof("type") == "validation_context"
+    assert context.validation_context.trusted_ca.inline_bytes == CA.encode()
+    assert context.validation_context.crl.inline_bytes == revoked.encode()
+
+
+def test_what_the_agent_answers_is_not_served() -> None:
+    """SDS-002: istiod's names are those that say `kubernetes` or `configmap`; all others are the agent's."""
+    objects = [
+        secret("default", "infra", cert=PAIR.certificate, key=PAIR.key, cacert=CA),
+        secret("ROOTCA".lower(), "infra", cacert=CA),
+        make("ConfigMap", "roots", "infra", data={"ca.crt": CA}),
+    ]
+    reader = Reader(advance(World(), Delta(upserts=tuple(objects))))
+    for name in ("default", "ROOTCA", "file-cert:/a~/b", "file-root:/a", "rootca"):
+        assert secret_resource(reader, name, "infra") is None
+    for name in ("kubernetes://default", "kubernetes://default-cacert", "configmap://infra/roots-cacert"):
+        made = secret_resource(reader, name, "infra")
+        assert made is not None
+        assert made.name == name
+    tls = {"mode": "MUTUAL", "credentialName": "builtin://"}
+    assert served(gateway(tls), *objects) == {}
+
+
 def test_a_missing_secret_holds_back_only_its_own_server() -> None:
+    """KSVC-041."""
     servers = [{"mode": "SIMPLE", "credentialName": name} for name in ("shop", "missing", "empty", "crossed")]
     found = served(
         gateway(*servers),
