@@ -88,11 +88,12 @@ class TracingIdentity(NamedTuple):
     namespace: str
 
 
-def tracing_identity(proxy: Proxy) -> TracingIdentity:
-    """Canonical name and revision from the labels that the injector sets."""
+def tracing_identity(reader: Reader, proxy: Proxy) -> TracingIdentity:
+    """Canonical name and revision from the labels that the injector sets; those of the pod count (NODE-009)."""
+    labels = dict(workload_labels(reader, proxy))
     return TracingIdentity(
-        proxy.label("service.istio.io/canonical-name") or proxy.workload_name,
-        proxy.label("service.istio.io/canonical-revision") or "latest",
+        labels.get("service.istio.io/canonical-name", ""),
+        labels.get("service.istio.io/canonical-revision", ""),
         proxy.cluster_id,
         proxy.mesh_id,
         proxy.namespace,

@@ -222,6 +222,25 @@ def test_labels_of_the_pod_win_over_those_of_the_node(known: bool) -> None:
         assert ("0.0.0.0_8080" in edge["LDS"]) is holds
 
 
+@pytest.mark.parametrize(
+    ("pods", "node_label", "name"),
+    [("real", "stale", "real"), (None, "stated", "stated"), ("", "stale", "unknown"), (None, "", "unknown")],
+)
+def test_traces_name_the_service_by_the_label_of_the_pod(pods: str | None, node_label: str, name: str) -> None:
+    """NODE-009: the name of the workload does not stand in for the label."""
+    label = "service.istio.io/canonical-name"
+    labels = f"{{{label}: {node_label}}}" if node_label else "{}"
+    text = f"node: {{name: client, ip: 10.1.0.1, labels: {labels}, metadata: {{WORKLOAD_NAME: made-by}}}}\n"
+    text += f'show: ["LDS:0.0.0.0_80"]\n{WEB}'
+    if pods is not None:
+        carried = f"app: client, {label}: {pods}" if pods else "app: client"
+        meta = f"{{name: client, namespace: default, labels: {{{carried}}}}}"
+        text += f"---\n{{apiVersion: v1, kind: Pod, metadata: {meta}, status: {{podIP: 10.1.0.1}}}}\n"
+    made = json.dumps(compiled(text)["LDS"])
+    tag = {"literal": {"value": name}, "tag": "istio.canonical_service"}
+    assert json.dumps(tag) in made or json.dumps(dict(reversed(tag.items()))) in made
+
+
 @pytest.mark.parametrize(("version", "patched"), [("1.30.0", True), ("1.29.4", False), ("", False)])
 def test_a_version_decides_on_patches_and_its_lack_on_istios_filters(version: str, patched: bool) -> None:
     """NODE-010."""

@@ -75,7 +75,7 @@ def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
     settings = reader.call(proxy_settings, proxy.proxy_config)
     return HttpTraits(
         tcp_traits(reader, view, proxy),
-        tracing_identity(proxy),
+        tracing_identity(reader, proxy),
         settings,
         proxy.http10,
         proxy.inbound_exact_balance,
