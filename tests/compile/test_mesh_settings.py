@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pypilot.compile.policies.selection import mutual_tls, policy_set
+from pypilot.compile.targets import workload_labels
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.world.advance import advance
 from pypilot.world.delta import Delta
@@ -239,6 +240,31 @@ def test_traces_name_the_service_by_the_label_of_the_pod(pods: str | None, node_
     made = json.dumps(compiled(text)["LDS"])
     tag = {"literal": {"value": name}, "tag": "istio.canonical_service"}
     assert json.dumps(tag) in made or json.dumps(dict(reversed(tag.items()))) in made
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_labels_of_a_machine_are_those_of_its_entry(known: bool) -> None:
+    """NODE-009: for policies, mutual TLS and EnvoyFilters as for everything else, once a ServiceEntry has the entry."""
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    entry = {"hosts": ["vm.example"], "resolution": "STATIC", "location": "MESH_INTERNAL", "ports": ports}
+    selector = {"selector": {"matchLabels": {"role": "real"}}}
+    value = {"request_headers_to_remove": ["x"]}
+    patch = {"applyTo": "ROUTE_CONFIGURATION", "patch": {"operation": "MERGE", "value": value}}
+    objects = [
+        make("WorkloadEntry", "vm", spec={"address": "10.1.0.1", "labels": {"app": "vm", "role": "real"}}),
+        make("AuthorizationPolicy", "p", spec={**selector, "rules": [{}]}),
+        make("PeerAuthentication", "p", spec={**selector, "mtls": {"mode": "STRICT"}}),
+        make("EnvoyFilter", "f", spec={"workloadSelector": {"labels": {"role": "real"}}, "configPatches": [patch]}),
+        service("web", "base"),
+    ]
+    if known:
+        objects.append(make("ServiceEntry", "vm", spec={**entry, "workloadSelector": {"labels": {"app": "vm"}}}))
+    case = read_case('node: {name: vm-1, ip: 10.1.0.1, labels: {app: vm, role: stale}}\nshow: ["RDS:80"]\n')
+    case.world = advance(World(), Delta(upserts=tuple(objects)))
+    reader = Reader(case.world)
+    assert [ref.name for ref in policy_set(reader, case.proxy).allow] == (["p"] if known else [])
+    assert (mutual_tls(reader, "default", workload_labels(reader, case.proxy)).of(80) == "STRICT") is known
+    assert ("request_headers_to_remove" in compile_case(case)["RDS"]["80"]) is known
 
 
 @pytest.mark.parametrize(("version", "patched"), [("1.30.0", True), ("1.29.4", False), ("", False)])

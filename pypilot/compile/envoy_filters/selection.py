@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pypilot.compile.envoy_filters.model import Patch, PatchKey, PatchKeys
 from pypilot.compile.envoy_filters.values import filter_patches
-from pypilot.compile.targets import pod_of
+from pypilot.compile.targets import workload_labels
 from pypilot.kinds.envoy_filter import EnvoyFilter, PolicyTargetReference, ProxyMatch
 from pypilot.kinds.envoy_filter_validation import LISTENER_PARTS, ROUTE_PARTS, version_search
 from pypilot.wire.node import Labels, Proxy
@@ -141,13 +141,11 @@ def patches_of(reader: Reader, proxy: Proxy) -> ProxyPatches:
     asked = reader.call(_asked, proxy.namespace)
     if asked is None:
         return NO_PATCHES
-    pod = pod_of(reader, proxy)
-    labels = tuple(sorted(pod.metadata.labels.items())) if pod is not None else proxy.labels  # NODE-009
     return reader.call(
         _select,
         proxy.namespace,
         proxy.type == "router",
-        tuple((k, v) for k, v in labels if k in asked.labels),
+        tuple((k, v) for k, v in workload_labels(reader, proxy) if k in asked.labels),
         proxy.istio_version if asked.version else "",
         tuple((k, v) for k, v in proxy.metadata if k in asked.metadata),
     )

@@ -23,12 +23,11 @@ from pypilot.compile.policies.selection import (
     NO_POLICIES,
     MutualTls,
     PolicySet,
-    labels_of,
     mutual_tls,
     policy_set,
 )
 from pypilot.compile.scope import ingress_listeners, sidecar_of
-from pypilot.compile.targets import ServiceTarget, service_targets
+from pypilot.compile.targets import ServiceTarget, service_targets, workload_labels
 from pypilot.kinds.peer_authentication import MutualTLSMode
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import Resource
@@ -70,7 +69,7 @@ def inbound_key(reader: Reader, proxy: Proxy, mesh_tls: bool) -> InboundKey:
     A Sidecar's ingress listeners stand in place of services (SC-013). Where nothing is captured only they are served:
     the ports of services are the workload's own (NODE-015).
     """
-    modes = mutual_tls(reader, proxy.namespace, labels_of(reader, proxy))
+    modes = mutual_tls(reader, proxy.namespace, workload_labels(reader, proxy))
     made = InboundKey((), modes, proxy.interception_mode == "TPROXY", mesh_tls, policy_set(reader, proxy))
     if ingress_listeners(reader, sidecar_of(reader, proxy)):
         return made._replace(targets=ingress_targets(reader, proxy))

@@ -6,7 +6,7 @@ Gateway API, so it never holds for a plain workload.
 
 from typing import NamedTuple
 
-from pypilot.compile.targets import pod_of
+from pypilot.compile.targets import workload_labels
 from pypilot.kinds.authorization_policy import Action, AuthorizationPolicy
 from pypilot.kinds.base import Ref
 from pypilot.kinds.peer_authentication import MutualTLSMode, PeerAuthentication, PodSelector
@@ -43,12 +43,6 @@ class MutualTls(NamedTuple):
         return next((mode for number, mode in self.ports if number == port), self.default)
 
 
-def labels_of(reader: Reader, proxy: Proxy) -> Labels:
-    """The pod's labels, else those that the node states (NODE-009)."""
-    pod = pod_of(reader, proxy)
-    return tuple(sorted(pod.metadata.labels.items())) if pod is not None else proxy.labels
-
-
 def _holds(selector: PodSelector | None, labels: dict[str, str]) -> bool:
     return selector is None or all(labels.get(k) == v for k, v in selector.match_labels.items())
 
@@ -79,7 +73,7 @@ def _policy_set(reader: Reader, namespace: str, labels: Labels, at_edge: bool) -
 
 def policy_set(reader: Reader, proxy: Proxy) -> PolicySet:
     """The policies for what a workload receives."""
-    return reader.call(_policy_set, proxy.namespace, labels_of(reader, proxy), proxy.type == "router")
+    return reader.call(_policy_set, proxy.namespace, workload_labels(reader, proxy), proxy.type == "router")
 
 
 def _narrower(mode: MutualTLSMode, wider: MutualTLSMode) -> MutualTLSMode:
