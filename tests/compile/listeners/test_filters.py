@@ -117,7 +117,7 @@ def test_the_protocol_of_a_request_chooses_the_words_of_the_handshake() -> None:
 
 def test_tracing_names_the_workload() -> None:
     labels = {"service.istio.io/canonical-name": "shop", "service.istio.io/canonical-revision": "v3"}
-    proxy = node({"name": "web-1", "labels": labels, "metadata": {"MESH_ID": "m", "CLUSTER_ID": "c"}})
+    proxy = node({"name": "vm", "ip": "10.9.9.9", "labels": labels, "metadata": {"MESH_ID": "m", "CLUSTER_ID": "c"}})
     (manager,) = managers(listeners_of(proxy, OBJECTS)["0.0.0.0_80"])
     literals = {tag.tag: tag.literal.value for tag in manager.tracing.custom_tags if tag.HasField("literal")}
     assert literals == {
