@@ -27,9 +27,10 @@ def ports(number: int) -> list[dict[str, object]]:
 def objects() -> Iterable[Object]:
     for i in range(SERVICES):
         namespace, name = NAMESPACES[i % 3], f"s{i}"
+        named = {"service.istio.io/canonical-name": name}
         yield service(name, namespace, spec={"clusterIP": f"10.0.0.{i + 1}", "ports": ports(0)})
-        yield pod(f"{name}-1", f"10.1.0.{i}", namespace, app=name)
-        yield pod(f"{name}-2", f"10.1.1.{i}", namespace, app=name)
+        yield pod(f"{name}-1", f"10.1.0.{i}", namespace, app=name, **named)
+        yield pod(f"{name}-2", f"10.1.1.{i}", namespace, app=name, **named)
         yield endpoint_slice(name, {f"{name}-1": f"10.1.0.{i}"}, namespace)
 
 
