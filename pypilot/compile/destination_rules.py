@@ -6,7 +6,7 @@ Must not build Envoy messages.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -26,9 +26,12 @@ from pypilot.kinds.destination_rule import (
     TrafficPolicy,
     TunnelSettings,
 )
+from pypilot.kinds.mesh_config import DefaultTrafficPolicy
 from pypilot.wire.node import Labels
 from pypilot.world.model import MeshService
 from pypilot.world.reader import Reader
+
+NO_DEFAULT = DefaultTrafficPolicy()
 
 Selection: TypeAlias = tuple[Ref, ...]
 """The merged rules, oldest first: hashable. Empty where no rule speaks."""
@@ -67,13 +70,21 @@ def _belongs(export_to: frozenset[str], namespace: str, pool: Pool, default: fro
 
 
 def _merge(groups: list[_Group], incoming: _Group) -> None:
-    """DR-005: united with groups of equal (or narrower) visibility and the same selector, else kept apart."""
+    """DR-005: united with groups of equal (or narrower) visibility and no other selector, else kept apart.
+
+    So a rule without selector that is private to its namespace joins the private one with a selector, as in Istio.
+    """
     apart = True
     for i, group in enumerate(groups):
-        wider = bool(group.export_to) and incoming.export_to > group.export_to
-        if group.selector == incoming.selector and (group.export_to == incoming.export_to or wider):
-            groups[i] = group._replace(refs=group.refs + incoming.refs)
-            apart = False
+        # The last group that is looked at decides whether the rule also stands alone.
+        apart = group.export_to != incoming.export_to
+        if apart and not (group.export_to and incoming.export_to > group.export_to):
+            continue
+        if group.selector is not None and incoming.selector is not None and group.selector != incoming.selector:
+            apart = True
+            continue
+        apart = apart and group.selector != incoming.selector
+        groups[i] = group._replace(refs=group.refs + incoming.refs)
     if apart:
         groups.append(incoming)
 
@@ -223,10 +234,29 @@ def _over(top: EffectivePolicy, own: EffectivePolicy, whole: bool) -> EffectiveP
     )
 
 
-def effective_policy(reader: Reader, selection: Selection | None, port: int, subset: str = "") -> EffectivePolicy:
+def _with_default(top: EffectivePolicy | None, default: DefaultTrafficPolicy) -> EffectivePolicy | None:
+    """MESH-029: beneath the rule, so a subset's port entry without a block has none of the mesh's either."""
+    if default.connection_pool is None and default.outlier_detection is None:
+        return top
+    top = top or EffectivePolicy()
+    return replace(
+        top,
+        connection_pool=top.connection_pool or default.connection_pool,
+        outlier_detection=top.outlier_detection or default.outlier_detection,
+    )
+
+
+def effective_policy(
+    reader: Reader,
+    selection: Selection | None,
+    port: int,
+    subset: str = "",
+    default: DefaultTrafficPolicy = NO_DEFAULT,
+) -> EffectivePolicy:
     """The policy for a service port number, of a subset or (empty name) of the whole service (DR-022…024)."""
     rules = _rules(reader, selection)
     top, _ = _at_port(traffic_policy(reader, selection), port)
+    top = _with_default(top, default)
     found = subset_of(reader, selection, subset)
     own, whole = _at_port(found.traffic_policy if found is not None else None, port)
     if own is None:
@@ -235,8 +265,20 @@ def effective_policy(reader: Reader, selection: Selection | None, port: int, sub
         merged = own if top is None else _over(top, own, whole)
     if not rules or rules[0].spec.workload_selector is None:
         return merged
-    values = {name: getattr(merged, name) for name in EffectivePolicy.__slots__}
-    return EffectivePolicy(**{**values, "has_selector": True})
+    return replace(merged, has_selector=True)
+
+
+def starts_passing_through(reader: Reader, selection: Selection | None, port: int, subset: str) -> bool:
+    """True for a subset whose cluster is of original destinations whatever its own balancer says (DR-027).
+
+    So say the subset's own level, whatever its port entries say, or the policy of the whole service.
+    """
+    found = subset_of(reader, selection, subset)
+    if found is None:
+        return False
+    own = found.traffic_policy.load_balancer if found.traffic_policy is not None else None
+    whole = effective_policy(reader, selection, port).load_balancer
+    return any(balancer is not None and balancer.simple == "PASSTHROUGH" for balancer in (own, whole))
 
 
 def endpoint_tls_mode(reader: Reader, selection: Selection | None, port: int, subset: str = "") -> ClientTLSMode | None:

@@ -1,4 +1,4 @@
-"""Which locality policy holds for a service: the rule's, the service's, or the mesh's (DR-050, KSVC-014, MESH-025).
+"""Which locality policy holds for a service: the rule's, the service's, or the mesh's (DR-050, KSVC-014, MESH-025…026).
 
 Clusters and endpoints both ask here, so they cannot disagree. Must not build Envoy messages.
 """
@@ -54,4 +54,7 @@ def locality_policy(service: MeshService, balancer: LoadBalancerSettings | None,
     if labels := preferred_labels(service):
         setting = LocalityLoadBalancerSetting(enabled=True, failover_priority=labels)
         return LocalityPolicy(setting, forces_failover=True)
+    if mesh.zone_aware_lb_setting is not None:
+        zone_aware = mesh.zone_aware_lb_setting
+        return LocalityPolicy(zone_aware=zone_aware, forces_failover=zone_aware.enabled is not False)
     return LocalityPolicy(mesh.locality_lb_setting if mesh.locality_lb_setting.enabled is not False else None)

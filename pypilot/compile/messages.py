@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2
+from envoy.config.core.v3 import (
+    address_pb2,
+    base_pb2,
+    config_source_pb2,
+    extension_pb2,
+    grpc_service_pb2,
+    protocol_pb2,
+)
+from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_case_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from udpa.type.v1 import typed_struct_pb2
@@ -65,6 +73,15 @@ def sds_config_source() -> config_source_pb2.ConfigSource:
         initial_fetch_timeout=duration_pb2.Duration(),
         resource_api_version=config_source_pb2.ApiVersion.V3,
     )
+
+
+@cache
+def preserve_case() -> protocol_pb2.Http1ProtocolOptions.HeaderKeyFormat:
+    """Header names of HTTP/1 go on as they were written (PC-016). Callers must not change it."""
+    formatter = extension_pb2.TypedExtensionConfig(
+        name="preserve_case", typed_config=pack(preserve_case_pb2.PreserveCaseFormatterConfig())
+    )
+    return protocol_pb2.Http1ProtocolOptions.HeaderKeyFormat(stateful_formatter=formatter)
 
 
 def socket_address(address: str, port: int) -> address_pb2.Address:

@@ -147,10 +147,11 @@ def place_needs(reader: Reader, key: ServiceKey, selection: Selection) -> Needs:
     needs = Needs(node=service.node_local, network=bool(reader.network_gateways()), cluster=local)
     for subset in ("", *(s.name for s in subsets_of(reader, selection))):
         for port in cluster_ports(service):
-            policy = effective_policy(reader, selection, port.number, subset)
+            policy = effective_policy(reader, selection, port.number, subset, mesh.default_traffic_policy)
             where = locality_policy(service, policy.load_balancer, mesh)
             if where.zone_aware is not None:
-                needs |= Needs(locality=where.forces_failover)
+                labels = frozenset(map(label_name, where.zone_aware.failover_priority))
+                needs |= Needs(True, labels) if where.forces_failover else Needs()
             if where.locality is None:
                 continue
             if where.locality.distribute:

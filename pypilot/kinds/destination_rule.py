@@ -214,16 +214,16 @@ class LocalityLoadBalancerSetting(Spec, frozen=True):
 
 
 class ZoneAwareLoadBalancerSetting(Spec, frozen=True):
-    """`loadBalancer.zoneAwareLbSetting`."""
+    """`loadBalancer.zoneAwareLbSetting` and MeshConfig `zoneAwareLbSetting`."""
 
     enabled: bool | None = None
     """Prefer the client's own zone."""
-    min_cluster_size: UInt32 = 0
+    min_cluster_size: UInt32 | None = None
     """Fewest endpoints for it to have an effect."""
-    failover: Annotated[Any, unsupported("failover between regions is that of localityLbSetting")] = None
-    """Which region takes over."""
-    failover_priority: Annotated[Any, unsupported("failover by labels is that of localityLbSetting")] = None
-    """Labels to compare with the client's."""
+    failover: tuple[LocalityFailover, ...] = ()
+    """Which region takes over first; the others come after it."""
+    failover_priority: tuple[str, ...] = ()
+    """Labels to compare with the client's: the more are equal, the higher the priority."""
 
 
 class WarmupConfiguration(Spec, frozen=True):
@@ -303,7 +303,7 @@ class RetryBudget(Spec, frozen=True):
 
     percent: float | None = None
     """Most retries, in percent of the requests in flight."""
-    budget_interval: Annotated[Duration | None, unsupported("only requests in flight are counted")] = None
+    budget_interval: Duration | None = None
     """How long a request is counted."""
     min_retry_concurrency: UInt32 = 0
     """Retries that are always allowed."""

@@ -15,6 +15,7 @@ from pypilot.kinds.destination_rule import (
     LocalityLoadBalancerSetting,
     OutlierDetection,
     TcpKeepalive,
+    ZoneAwareLoadBalancerSetting,
 )
 from pypilot.kinds.extension_provider import ExtensionProvider
 from pypilot.kinds.virtual_service import HTTPRetry
@@ -261,9 +262,7 @@ class MeshConfig(Spec, frozen=True):
     discovery_selectors: tuple[NamespaceSelector, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_config: ProxyConfig = ProxyConfig()
-    zone_aware_lb_setting: Annotated[
-        Any, unsupported("it is read of DestinationRules only, from loadBalancer.zoneAwareLbSetting")
-    ] = None
+    zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
     verify_certificate_at_client: Annotated[
         Any, unsupported("Istio ignores it, too: without CA, servers are verified by the system's CAs (MESH-044)")
     ] = None

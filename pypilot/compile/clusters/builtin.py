@@ -11,7 +11,7 @@ from pypilot.compile.clusters.connection_pool import apply_connection_pool
 from pypilot.compile.clusters.dns import lookup_family
 from pypilot.compile.clusters.draft import ClusterDraft
 from pypilot.compile.clusters.metadata_exchange import apply_metadata_exchange
-from pypilot.compile.clusters.protocol import use_downstream_protocol, use_http2
+from pypilot.compile.clusters.protocol import keep_case, use_downstream_protocol, use_http2
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import tunnel_end
 from pypilot.compile.clusters.upstream_tls import OwnTLS, apply_upstream_tls
@@ -50,7 +50,9 @@ def black_hole(mesh: MeshConfig) -> ClusterDraft:
     return ClusterDraft(cluster)
 
 
-def _passing_through(mesh: MeshConfig, draft: ClusterDraft) -> ClusterDraft:
+def _passing_through(mesh: MeshConfig, draft: ClusterDraft, keeps_case: bool = False) -> ClusterDraft:
+    if keeps_case:
+        keep_case(draft)
     use_downstream_protocol(draft)
     draft.http_options().common_http_protocol_options.idle_timeout.FromTimedelta(_PASSTHROUGH_IDLE)
     apply_connection_pool(draft, mesh)
@@ -62,7 +64,7 @@ def passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
     cluster = _Cluster(name=PASSTHROUGH_CLUSTER, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED)
     cluster.alt_stat_name = stat_name(PASSTHROUGH_CLUSTER)
     pool = mesh.default_traffic_policy.connection_pool
-    draft = _passing_through(mesh, ClusterDraft(cluster))
+    draft = _passing_through(mesh, ClusterDraft(cluster), traits.keeps_case)
     if pool is not None:
         # Limits and connection timeouts only (MESH-029): as in Istio, the HTTP options stay those of passing through.
         del cluster.circuit_breakers.thresholds[:]
@@ -84,7 +86,7 @@ def inbound_passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
         extra = bind.extra_source_addresses.add()
         extra.address.address = BIND_V6
         extra.address.port_value = 0
-    return _passing_through(mesh, ClusterDraft(cluster))
+    return _passing_through(mesh, ClusterDraft(cluster), traits.keeps_case)
 
 
 def connect_originate(mesh: MeshConfig) -> ClusterDraft:
@@ -151,7 +153,7 @@ def allow_any_dynamic_dns(mesh: MeshConfig, traits: Traits, resolver_at: tuple[s
         cache.typed_dns_resolver_config.typed_config.CopyFrom(pack(resolver))
     cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
     cluster.cluster_type.typed_config.CopyFrom(pack(config))
-    draft = _passing_through(mesh, ClusterDraft(cluster, dynamic_dns=True))
+    draft = _passing_through(mesh, ClusterDraft(cluster, dynamic_dns=True), traits.keeps_case)
     if tls is not None and not is_plain:
         draft.http = None  # HTTP/1.1: there is no telling what else the server would agree to
         apply_upstream_tls(draft, OwnTLS(tls, (), may_use_secrets=False), traits._replace(hbone=False), mesh)

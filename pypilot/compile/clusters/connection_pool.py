@@ -16,6 +16,8 @@ from pypilot.kinds.destination_rule import (
 from pypilot.kinds.mesh_config import MeshConfig
 
 _UNLIMITED = 4294967295
+_BUDGET_INTERVAL_KEY = 3 << 3 | 2
+"""Field 3 of `RetryBudget` (DR-037), newer than the generated messages."""
 _NO_TCP = TCPSettings()
 _NO_HTTP = HTTPSettings()
 _NO_POOL = ConnectionPoolSettings()
@@ -28,7 +30,7 @@ def _uint32(value: int) -> wrappers_pb2.UInt32Value:
 def _thresholds(
     tcp: TCPSettings, http: HTTPSettings, budget: RetryBudget | None
 ) -> circuit_breaker_pb2.CircuitBreakers.Thresholds:
-    """DR-028, DR-032: zero means "no limit". Envoy's messages have no `budgetInterval` yet (DR-037)."""
+    """DR-028, DR-032: zero means "no limit"."""
     thresholds = circuit_breaker_pb2.CircuitBreakers.Thresholds(
         max_connections=_uint32(tcp.max_connections or _UNLIMITED),
         max_pending_requests=_uint32(http.http1_max_pending_requests or _UNLIMITED),
@@ -38,6 +40,9 @@ def _thresholds(
     if budget is not None:
         thresholds.retry_budget.budget_percent.value = 20.0 if budget.percent is None else budget.percent
         thresholds.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency or 3
+        if budget.budget_interval is not None:
+            interval = duration(budget.budget_interval).SerializeToString()
+            thresholds.retry_budget.MergeFromString(bytes((_BUDGET_INTERVAL_KEY, len(interval))) + interval)
     return thresholds
 
 

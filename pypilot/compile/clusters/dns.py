@@ -69,6 +69,14 @@ def dynamic_dns_draft(name: str, hostname: str, traits: Traits) -> ClusterDraft:
     return ClusterDraft(cluster, dynamic_dns=True)
 
 
+def allow_insecure(draft: ClusterDraft) -> None:
+    """Envoy refuses a dynamic forward proxy whose TLS does not follow the request's host, unless told otherwise."""
+    config = dynamic_cluster_pb2.ClusterConfig()
+    draft.cluster.cluster_type.typed_config.Unpack(config)
+    config.allow_insecure_cluster_options = True
+    draft.cluster.cluster_type.typed_config.CopyFrom(pack(config))
+
+
 def dns_cache_name(hostname: str) -> str:
     """The DNS cache that the cluster and its filter share."""
     return hostname + "_dfp_dns_cache"

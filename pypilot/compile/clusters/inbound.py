@@ -113,7 +113,7 @@ def inbound_resource(reader: Reader, part: InboundPart, traits: Traits) -> Resou
     cluster.common_lb_config.SetInParent()
     cluster.alt_stat_name = inbound_stat_name(name, mesh.inbound_cluster_stat_name, service, port, number)
     draft = ClusterDraft(cluster)
-    apply_port_protocol(draft, port, traits.type)
+    apply_port_protocol(draft, port, traits)
     if not service.mesh_external:
         describe_services(cluster, _same_port(reader, part.targets))
     if traffic_policy(reader, part.selection) is not None:

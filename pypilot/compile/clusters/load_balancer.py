@@ -75,7 +75,7 @@ def _apply_locality(cluster: cluster_pb2.Cluster, policy: LocalityPolicy) -> Non
         if policy.zone_aware.enabled is False:
             zone_aware.routing_enabled.value = 0
             zone_aware.routing_enabled.SetInParent()
-        if policy.zone_aware.min_cluster_size:
+        if policy.zone_aware.min_cluster_size is not None:
             zone_aware.min_cluster_size.value = policy.zone_aware.min_cluster_size
     if policy.locality is None:
         return

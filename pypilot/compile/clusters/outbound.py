@@ -26,6 +26,7 @@ from pypilot.compile.destination_rules import (
     Selection,
     effective_policy,
     provenance,
+    starts_passing_through,
     subset_of,
     subsets_of,
     traffic_policy,
@@ -73,8 +74,11 @@ class _Builder:
 
     def build(self, port: MeshPort, subset: str) -> Resource | None:
         """One cluster; None if it can have no hosts, or its TLS cannot be served."""
-        policy = effective_policy(self.reader, self.selection, port.number, subset)
-        discovery = discovery_of(self.service, self.traits.is_router, policy.load_balancer)
+        default = self.mesh.default_traffic_policy
+        policy = effective_policy(self.reader, self.selection, port.number, subset, default)
+        discovery = discovery_of(self.service, self.traits.is_router)
+        if starts_passing_through(self.reader, self.selection, port.number, subset):
+            discovery = Discovery.ORIGINAL_DST
         draft = self._begin(port, subset, discovery)
         if discovery.is_dns and not apply_dns(
             draft, self.reader, self.service, port, subset, self.selection, self.traits, self.place
@@ -90,9 +94,8 @@ class _Builder:
             draft.cluster.eds_cluster_config.service_name = draft.cluster.name
             draft.cluster.eds_cluster_config.eds_config.CopyFrom(ads_config_source())
         apply_metadata_exchange(draft.cluster, self.traits)
-        if not subset:
-            self._keep_draining(draft)
         if not (subset or self.by_sni):
+            self._keep_draining(draft)
             self._mark(draft, port)
         describe_rule(draft.cluster, self.path, policy.tls, subset)
         return draft.resource()
@@ -119,12 +122,11 @@ class _Builder:
             cluster.common_lb_config.SetInParent()
             draft = ClusterDraft(cluster)
             describe_services(cluster, [self.service])
-        draft.cluster.alt_stat_name = outbound_stat_name(
-            name, self.mesh.outbound_cluster_stat_name, self.service, port, subset
-        )
+        pattern = "" if draft.dynamic_dns else self.mesh.outbound_cluster_stat_name
+        draft.cluster.alt_stat_name = outbound_stat_name(name, pattern, self.service, port, subset)
         if discovery is Discovery.ORIGINAL_DST and self._is_unresolved_entry() and port.target_port:
             draft.cluster.original_dst_lb_config.upstream_port_override.value = int(port.target_port)
-        apply_port_protocol(draft, port, self.traits.type)
+        apply_port_protocol(draft, port, self.traits)
         return draft
 
     def _is_unresolved_entry(self) -> bool:
@@ -132,12 +134,11 @@ class _Builder:
         return not self.service.kubernetes and self.service.resolution is Resolution.PASSTHROUGH
 
     def _apply_policy(self, draft: ClusterDraft, port: MeshPort, policy: EffectivePolicy) -> None:
-        default = self.mesh.default_traffic_policy
-        pool = policy.connection_pool or default.connection_pool
+        pool = policy.connection_pool
         apply_h2_upgrade(draft, port, self.mesh, pool.http if pool is not None else None)
         apply_connection_pool(draft, self.mesh, pool, policy.retry_budget)
         keeps_unhealthy = bool(preferred_labels(self.service))
-        apply_outlier_detection(draft, policy.outlier_detection or default.outlier_detection, keeps_unhealthy)
+        apply_outlier_detection(draft, policy.outlier_detection, keeps_unhealthy)
         if not draft.dynamic_dns:
             locality = locality_policy(self.service, policy.load_balancer, self.mesh)
             apply_load_balancer(draft, policy.load_balancer, locality)
@@ -145,10 +146,11 @@ class _Builder:
     def _apply_transport(self, draft: ClusterDraft, port: MeshPort, subset: str, policy: EffectivePolicy) -> None:
         inferred = infers_mutual_tls(self.reader, self.service, port, self.traits, self._passes_through(subset))
         name = "" if draft.dynamic_dns else sni(port.number, subset, self.service.hostname)
-        tls = resolve_tls(policy.tls, inferred, name, self.identities)
+        identities = () if draft.dynamic_dns else self.identities
+        tls = resolve_tls(policy.tls, inferred, name, identities)
         tls = with_files(tls, policy.tls, self.traits.client_files, self.service.mesh_external)
         if isinstance(tls, OwnTLS):
-            names = () if self.service.kubernetes else self.identities
+            names = () if self.service.kubernetes else identities
             tls = replace(tls, service_names=names, may_use_secrets=self.traits.is_router or policy.has_selector)
         apply_upstream_tls(draft, tls, self.traits, self.mesh)
         if policy.proxy_protocol is not None:

@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from pypilot.compile.proxy_settings import proxy_settings
 from pypilot.compile.view import ProxyView
-from pypilot.wire.node import CertificateFiles, ProxyType
+from pypilot.wire.node import CertificateFiles, Proxy, ProxyType
+from pypilot.world.reader import Reader
 
 
 class Traits(NamedTuple):
@@ -21,14 +23,17 @@ class Traits(NamedTuple):
     """A socket beside the proxy serves credentials (NODE-029)."""
     client_files: CertificateFiles = CertificateFiles()
     """NODE-023."""
+    keeps_case: bool = False
+    """Header names of HTTP/1 go on as they were written (PC-016)."""
 
     @property
     def is_router(self) -> bool:
         return self.type == "router"
 
 
-def traits_of(view: ProxyView) -> Traits:
-    """The traits of a view."""
+def traits_of(reader: Reader, view: ProxyView, proxy: Proxy) -> Traits:
+    """The traits of a proxy."""
+    keeps_case = reader.call(proxy_settings, proxy.proxy_config).headers.preserve_case
     return Traits(
         view.type,
         view.istio_build,
@@ -38,4 +43,5 @@ def traits_of(view: ProxyView) -> Traits:
         view.ipv6,
         view.credential_socket,
         view.client_files,
+        keeps_case,
     )

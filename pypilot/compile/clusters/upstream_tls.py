@@ -13,6 +13,7 @@ from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from msgspec.structs import replace
 
+from pypilot.compile.clusters.dns import allow_insecure
 from pypilot.compile.clusters.draft import ClusterDraft
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import (
@@ -50,6 +51,8 @@ class MeshTLS:
     sni: str
     identities: tuple[str, ...]
     """Expected identities of the server; empty accepts whatever the trust bundle does."""
+    insecure_skip_verify: bool = False
+    """Counts for dynamic DNS alone, where the request's host would be checked."""
     automatic: bool = False
     """Inferred: endpoints that do not say `tlsMode: istio` get plain text."""
 
@@ -79,7 +82,7 @@ def resolve_tls(
     if settings.mode != "ISTIO_MUTUAL":
         return OwnTLS(settings)
     identities = accounts if settings.subject_alt_names is None else settings.subject_alt_names
-    return MeshTLS(settings.sni or sni, identities)
+    return MeshTLS(settings.sni or sni, identities, bool(settings.insecure_skip_verify))
 
 
 def with_files(
@@ -211,6 +214,8 @@ def _apply_auto_names(draft: ClusterDraft, settings: ClientTLSSettings) -> None:
         draft.http_options().upstream_http_protocol_options.auto_sni = True
     if checks:
         draft.http_options().upstream_http_protocol_options.auto_san_validation = True
+    if draft.dynamic_dns and (settings.sni or settings.insecure_skip_verify):
+        allow_insecure(draft)
 
 
 def _apply_secrets(
@@ -297,7 +302,9 @@ def apply_upstream_tls(draft: ClusterDraft, tls: MeshTLS | OwnTLS | None, traits
         if not traits.mesh_tls:
             raise UnservableTLS
         if draft.dynamic_dns:
-            _apply_auto_names(draft, ClientTLSSettings(sni=tls.sni, subject_alt_names=tls.identities))
+            skips = tls.insecure_skip_verify
+            names = ClientTLSSettings(sni=tls.sni, subject_alt_names=tls.identities, insecure_skip_verify=skips)
+            _apply_auto_names(draft, names)
         context = _mesh_tls_context(tls, draft, traits)
     else:
         context = _own_tls_context(tls, draft, traits, mesh) if tls is not None else None

@@ -7,10 +7,12 @@ from typing import NamedTuple, TypeAlias
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from pypilot.compile.destination_rules import (
+    NO_DEFAULT,
     EffectivePolicy,
     Selection,
     effective_policy,
     endpoint_tls_mode,
+    starts_passing_through,
     subset_of,
     subsets_of,
 )
@@ -116,7 +118,11 @@ def localities_of(
 
     `tls_only`: localities keep only the endpoints that speak mutual TLS, and stay if none does.
     """
+    mesh = reader.mesh()
     policy = effective_policy(reader, selection, port.number, subset)
+    # Only what clusters hold inline knows of the mesh's default ejection (MESH-029).
+    default = NO_DEFAULT if addresses_only else mesh.default_traffic_policy
+    ejects = effective_policy(reader, selection, port.number, subset, default).outlier_detection is not None
     found = subset_of(reader, selection, subset)
     wanted = found.labels if found is not None else {}
     members = [
@@ -144,8 +150,9 @@ def localities_of(
             speaks_tls,
         ),
         place,
-        locality_policy(service, policy.load_balancer, reader.mesh()),
-        policy.outlier_detection is not None,
+        locality_policy(service, policy.load_balancer, mesh),
+        ejects,
+        splits=addresses_only or not subset,
     )
     return _messages(groups, service, port, speaks_tls, hbone, tls_only)
 
@@ -197,6 +204,8 @@ def _assignments(
         for subset in ("", *(s.name for s in subsets_of(reader, selection))):
             policy = effective_policy(reader, selection, port.number, subset)
             if discovery_of(service, is_router, policy.load_balancer) is not Discovery.EDS:
+                continue
+            if starts_passing_through(reader, selection, port.number, subset):
                 continue
             name = (sni if by_sni else outbound_cluster)(port.number, subset, service.hostname)
             assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)

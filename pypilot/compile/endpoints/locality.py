@@ -116,14 +116,39 @@ def _split_by_labels(group: LocalityGroup, place: Place, preferences: tuple[str,
     ]
 
 
-def apply_locality_policy(
-    groups: list[LocalityGroup], place: Place, policy: LocalityPolicy, has_outlier_detection: bool
-) -> list[LocalityGroup]:
-    """Weights and priorities as seen from a place. Without ejection of hosts there is no failover (DR-054)."""
-    if policy.zone_aware is not None:
-        if policy.forces_failover:
-            return _rank_again(groups, _ZONE_AWARE_LEVELS, lambda there: 2 * (there.region != place.locality.region))
+def _by_labels(groups: list[LocalityGroup], place: Place, preferences: tuple[str, ...]) -> list[LocalityGroup]:
+    if not preferences:
         return groups
+    return _compact([part for group in groups for part in _split_by_labels(group, place, preferences)])
+
+
+def _keep_region(
+    groups: list[LocalityGroup], here: Locality, rules: tuple[LocalityFailover, ...]
+) -> list[LocalityGroup]:
+    """DR-055: Envoy balances zones within a priority, so that holds one region; the rule's comes next."""
+    rule = next((r for r in rules if r.from_ == here.region), None)
+
+    def rank(there: Locality) -> int:
+        if there.region == here.region:
+            return 0
+        return 1 if rule is not None and there.region == rule.to else 2
+
+    return _rank_again(groups, _ZONE_AWARE_LEVELS, rank)
+
+
+def apply_locality_policy(
+    groups: list[LocalityGroup], place: Place, policy: LocalityPolicy, has_outlier_detection: bool, splits: bool = True
+) -> list[LocalityGroup]:
+    """Weights and priorities as seen from a place. Without ejection of hosts there is no failover (DR-054).
+
+    `splits`: localities may be split by labels; Istio does not do so in the DNS clusters of subsets.
+    """
+    if policy.zone_aware is not None:
+        if not policy.forces_failover:
+            return groups
+        if splits:
+            groups = _by_labels(groups, place, policy.zone_aware.failover_priority)
+        return _keep_region(groups, place.locality, policy.zone_aware.failover)
     setting = policy.locality
     if setting is None:
         return groups
@@ -134,8 +159,7 @@ def apply_locality_policy(
         return groups
     if not setting.failover_priority:
         return _fail_over(groups, place.locality, setting.failover)
-    split = [part for g in groups for part in _split_by_labels(g, place, setting.failover_priority)]
-    split = _compact(split)
+    split = _by_labels(groups, place, setting.failover_priority) if splits else groups
     return _fail_over(split, place.locality, setting.failover) if setting.failover else split
 
 

@@ -4,10 +4,8 @@ from functools import cache
 from ipaddress import ip_interface
 from typing import TypeAlias
 
-from envoy.config.core.v3 import extension_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as components
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
-from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_case_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf import wrappers_pb2
 
@@ -17,7 +15,7 @@ from pypilot.compile.listeners.http_filters import http_filters
 from pypilot.compile.listeners.manager_spec import ManagerSpec
 from pypilot.compile.listeners.network_filters import network_filter
 from pypilot.compile.listeners.tracing import tracing
-from pypilot.compile.messages import ads_config_source, duration, pack
+from pypilot.compile.messages import ads_config_source, duration, pack, preserve_case
 from pypilot.kinds.base import Duration
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.kinds.mesh_networks import MeshNetworks
@@ -33,14 +31,6 @@ def _request_id() -> hcm_pb2.RequestIDExtension:
     config = uuid_pb2.UuidRequestIdConfig()
     config.use_request_id_for_trace_sampling.value = True
     return hcm_pb2.RequestIDExtension(typed_config=pack(config))
-
-
-@cache
-def _preserve_case() -> protocol_pb2.Http1ProtocolOptions.HeaderKeyFormat:
-    formatter = extension_pb2.TypedExtensionConfig(
-        name="preserve_case", typed_config=pack(preserve_case_pb2.PreserveCaseFormatterConfig())
-    )
-    return protocol_pb2.Http1ProtocolOptions.HeaderKeyFormat(stateful_formatter=formatter)
 
 
 def _apply_normalization(manager: Manager, mesh: MeshConfig) -> None:
@@ -62,7 +52,7 @@ def _apply_protocols(manager: Manager, spec: ManagerSpec) -> None:
     if spec.absolute_urls:
         options.allow_absolute_url.value = True
     if spec.traits.settings.headers.preserve_case:
-        options.header_key_format.CopyFrom(_preserve_case())
+        options.header_key_format.CopyFrom(preserve_case())
     if spec.http2:
         manager.http2_protocol_options.SetInParent()
     if spec.traits.tcp.idle is not None:

@@ -5,6 +5,7 @@ A `*` stands at one end of a value or is all of it; in the middle it is a charac
 
 import re
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 
 from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.rbac.v3 import rbac_pb2
@@ -17,6 +18,7 @@ from pypilot.compile.messages import pack
 JWT_FILTER = "envoy.filters.http.jwt_authn"
 _PAYLOAD = "payload"
 _SPIFFE = "spiffe://"
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
 def regex(expression: str) -> string_pb2.StringMatcher:
@@ -36,16 +38,16 @@ def text(value: str, prefix: str = "", ignore_case: bool = False) -> string_pb2.
         return regex(".+")
     if value.startswith("*"):
         if prefix:
-            return regex(f"{prefix}.*{re.escape(value[1:])}" if _is_special(value) else f"{prefix}.*{value[1:]}")
+            return regex(f"{prefix}.*{quoted(value[1:])}")
         return string_pb2.StringMatcher(suffix=value[1:], ignore_case=ignore_case)
     if value.endswith("*"):
         return string_pb2.StringMatcher(prefix=prefix + value[:-1], ignore_case=ignore_case)
     return string_pb2.StringMatcher(exact=prefix + value, ignore_case=ignore_case)
 
 
-def _is_special(value: str) -> bool:
-    """Characters that an expression would not take as they are; `.` and `-` are left as they stand."""
-    return any(character in value[1:] for character in "\\+?()[]{}|^$*")
+def quoted(value: str) -> str:
+    """The text as an RE2 expression for just itself, spelled as Go does."""
+    return _SPECIAL.sub(r"\\\g<0>", value)
 
 
 def principal_name(value: str) -> string_pb2.StringMatcher:
@@ -55,7 +57,7 @@ def principal_name(value: str) -> string_pb2.StringMatcher:
 
 def namespace_name(value: str) -> string_pb2.StringMatcher:
     """AZ-013."""
-    return regex(f".*/ns/{value.replace('*', '.*')}/.*")
+    return regex(f".*/ns/{'.*'.join(map(quoted, value.split('*')))}/.*")
 
 
 def account_name(value: str, own_namespace: str) -> string_pb2.StringMatcher:
@@ -63,23 +65,24 @@ def account_name(value: str, own_namespace: str) -> string_pb2.StringMatcher:
     namespace, slash, account = value.partition("/")
     if not slash:
         namespace, account = own_namespace, value
-    return regex(f"spiffe://.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?")
+    return regex(f"spiffe://.+/ns/{quoted(namespace)}/(.+/|)sa/{quoted(account)}(/.+)?")
 
 
 def trust_domain_name(value: str) -> string_pb2.StringMatcher:
     """AZ-015."""
     if value == "*":
-        return regex("spiffe://[^/]+/.*")
-    if "*" in value:
-        return regex(f"spiffe://{re.escape(value).replace(re.escape('*'), '[^/]*')}/.*")
+        return string_pb2.StringMatcher(prefix=_SPIFFE)
+    before, star, after = value.partition("*")
+    if star:
+        return regex(f"spiffe://{quoted(before)}[^/]*{quoted(after)}/.*")
     return string_pb2.StringMatcher(prefix=f"{_SPIFFE}{value}/")
 
 
 def cidr(value: str) -> address_pb2.CidrRange:
-    """An address or a CIDR, its address as written."""
+    """An address or a CIDR; of its address no bits are cut off."""
     address, slash, length = value.partition("/")
     bits = int(length) if slash else (128 if ":" in address else 32)
-    made = address_pb2.CidrRange(address_prefix=address)
+    made = address_pb2.CidrRange(address_prefix=str(ip_address(address)))
     made.prefix_len.value = bits
     return made
 

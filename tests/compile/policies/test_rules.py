@@ -57,6 +57,7 @@ def test_a_rule_that_says_nothing_holds_for_all() -> None:
         ("td/ns/a/sa/b", [{"exact": "spiffe://td/ns/a/sa/b"}, {"exact": "spiffe://old/ns/a/sa/b"}]),
         ("td/ns/a/*", [{"prefix": "spiffe://td/ns/a/"}]),
         ("*/sa/b", [regex("spiffe://.*/sa/b")]),
+        ("*/sa/b.c-d", [regex(r"spiffe://.*/sa/b\.c-d")]),
         ("*/sa/b(", [regex(r"spiffe://.*/sa/b\(")]),
         ("*", [regex(".+")]),
     ],
@@ -73,7 +74,9 @@ def test_principals_of_peers(value: str, matcher: list[Any]) -> None:
         ("serviceAccounts", "bank/web", regex("spiffe://.+/ns/bank/(.+/|)sa/web(/.+)?")),
         ("namespaces", "a-*", regex(".*/ns/a-.*/.*")),
         ("trustDomains", "x", {"prefix": "spiffe://x/"}),
-        ("trustDomains", "*", regex("spiffe://[^/]+/.*")),
+        ("serviceAccounts", "my.web-1", regex(r"spiffe://.+/ns/shop/(.+/|)sa/my\.web-1(/.+)?")),
+        ("trustDomains", "*", {"prefix": "spiffe://"}),
+        ("trustDomains", "x.*", regex(r"spiffe://x\.[^/]*/.*")),
         ("trustDomains", "*.x", regex(r"spiffe://[^/]*\.x/.*")),
     ],
 )
