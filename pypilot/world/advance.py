@@ -23,7 +23,13 @@ from pypilot.world.draft import Draft
 from pypilot.world.membership import Membership, entry_keys
 from pypilot.world.model import MeshService, ServiceKey
 from pypilot.world.service_lists import rebuild_lists, standing
-from pypilot.world.services import convert_service, convert_service_entry, merge_definitions, service_hostname
+from pypilot.world.services import (
+    TRAFFIC_DISTRIBUTION,
+    convert_service,
+    convert_service_entry,
+    merge_definitions,
+    service_hostname,
+)
 from pypilot.world.touched import Touched
 from pypilot.world.world import Table, World
 
@@ -87,6 +93,9 @@ class _Step:
         match ref.kind:
             case "Namespace":
                 self.draft.put("namespaces", ref.name, obj)
+                if _distribution_of(old) != _distribution_of(obj):
+                    known = (k for k in self.draft.tables.get("definers", {}) if isinstance(k, ServiceKey))
+                    self.touched.services.update(k for k in known if k.namespace == ref.name)
                 if ref.name == self.constants.root_namespace:
                     self.members.store_default_network(obj)
             case "Node":
@@ -252,13 +261,15 @@ class _Step:
 
     def _build_service(self, key: ServiceKey) -> MeshService | None:
         candidates: list[MeshService] = []
+        namespace = self.draft.get("namespaces", key.namespace)
+        inherited = namespace.metadata.annotations if namespace is not None else {}
         for ref in self.draft.get("definers", key) or ():
             obj = self.draft.object(*ref)
             if isinstance(obj, Service):
-                candidates.append(convert_service(obj, self.constants.domain, self.mesh.trust_domain))
+                candidates.append(convert_service(obj, self.constants.domain, self.mesh.trust_domain, inherited))
             elif isinstance(obj, ServiceEntry):
                 given = self.draft.get("placed", ref) if self.constants.allocates else None
-                candidates.extend(s for s in convert_service_entry(obj, given) if s.hostname == key.hostname)
+                candidates.extend(s for s in convert_service_entry(obj, given, inherited) if s.hostname == key.hostname)
         return merge_definitions(candidates)
 
     def _rebuild_selecting(self, namespace: str) -> None:
@@ -279,6 +290,11 @@ class _Step:
     def _rebuild_filters(self, namespace: str) -> None:
         found: list[EnvoyFilter] = [f for f in self.draft.objects_of("EnvoyFilter") if f.namespace == namespace]
         self.draft.put("envoy_filters", namespace, tuple(sorted(found, key=lambda f: f.order_key)))
+
+
+def _distribution_of(namespace: Object | None) -> str | None:
+    """What services of a namespace inherit (KSVC-014)."""
+    return namespace.metadata.annotations.get(TRAFFIC_DISTRIBUTION) if namespace is not None else None
 
 
 def _service_key(service: Service, domain: str) -> ServiceKey:

@@ -1,8 +1,9 @@
 """From Kubernetes Services and Istio ServiceEntries to the registry model (KSVC and SE rows). One service at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from types import MappingProxyType
 
 from pypilot.kinds.names import is_address
 from pypilot.kinds.service import Service
@@ -14,6 +15,8 @@ EXPORT_TO = "networking.istio.io/exportTo"
 TRAFFIC_DISTRIBUTION = "networking.istio.io/traffic-distribution"
 KUBE_ACCOUNTS = "alpha.istio.io/kubernetes-serviceaccounts"
 CANONICAL_ACCOUNTS = "alpha.istio.io/canonical-serviceaccounts"
+NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
+_STATED_DISTRIBUTIONS = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 
 _ENTRY_RESOLUTION = {
     "NONE": Resolution.PASSTHROUGH,
@@ -38,8 +41,17 @@ def service_hostname(name: str, namespace: str, domain: str) -> str:
     return f"{name}.{namespace}.svc.{domain}"
 
 
-def convert_service(service: Service, domain: str, trust_domain: str) -> MeshService:
-    """A Kubernetes Service (KSVC-001…018)."""
+def _distribution(stated: str, own: Mapping[str, str], inherited: Mapping[str, str]) -> str:
+    """KSVC-014: the field, else the annotation, else that of the namespace; an unknown one hides what follows."""
+    if stated in _STATED_DISTRIBUTIONS:
+        return stated
+    return own.get(TRAFFIC_DISTRIBUTION) or inherited.get(TRAFFIC_DISTRIBUTION, "")
+
+
+def convert_service(
+    service: Service, domain: str, trust_domain: str, inherited: Mapping[str, str] = NO_ANNOTATIONS
+) -> MeshService:
+    """A Kubernetes Service (KSVC-001…018). `inherited`: annotations of its namespace."""
     meta, spec = service.metadata, service.spec
     headless = spec.cluster_ip == "None"
     if spec.type == "ExternalName" and spec.external_name:
@@ -77,7 +89,7 @@ def convert_service(service: Service, domain: str, trust_domain: str) -> MeshSer
         external_name=spec.external_name if resolution is Resolution.ALIAS else "",
         expected_accounts=tuple(sorted(accounts)),
         node_local=spec.internal_traffic_policy == "Local",
-        traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, "") or spec.traffic_distribution,
+        traffic_distribution=_distribution(spec.traffic_distribution, meta.annotations, inherited),
         publish_not_ready=spec.publish_not_ready_addresses,
         external_addresses=(*(i.ip or i.hostname for i in ingress), *spec.external_ips),
     )
@@ -104,7 +116,9 @@ def _auto_addresses(entry: ServiceEntry, host: str, given: Iterable[ServiceEntry
 
 
 def convert_service_entry(
-    entry: ServiceEntry, given: tuple[ServiceEntryAddress, ...] | None = None
+    entry: ServiceEntry,
+    given: tuple[ServiceEntryAddress, ...] | None = None,
+    inherited: Mapping[str, str] = NO_ANNOTATIONS,
 ) -> tuple[MeshService, ...]:
     """A ServiceEntry: one service per host (SE-001…005). `given`: addresses in place of those of its status."""
     meta, spec = entry.metadata, entry.spec
@@ -127,7 +141,7 @@ def convert_service_entry(
             labels=tuple(sorted(meta.labels.items())),
             selector=tuple(sorted((entry.wanted or {}).items())),
             subject_alt_names=spec.subject_alt_names,
-            traffic_distribution=meta.annotations.get(TRAFFIC_DISTRIBUTION, ""),
+            traffic_distribution=_distribution("", meta.annotations, inherited),
             races_addresses=entry.races_addresses,
         )
         for host in dict.fromkeys(spec.hosts)

@@ -73,7 +73,7 @@ def _provider(reader: Reader, rule: JWTRule, at_edge: bool) -> jwt_pb2.JwtProvid
         provider.from_headers.add(name=header.name, value_prefix=header.prefix)
     for output in rule.output_claim_to_headers:
         provider.claim_to_headers.add(header_name=output.header, claim_name=output.claim)
-    claims = dict.fromkeys((*_DELIMITED, *rule.space_delimited_claims))
+    claims = sorted({*_DELIMITED, *rule.space_delimited_claims})
     provider.normalize_payload_in_metadata.space_delimited_claims.extend(claims)
     keys = rule.jwks or reader.key_set(rule.issuer, rule.jwks_uri)
     provider.local_jwks.inline_string = keys if keys and _has_key(keys) else NO_KEY

@@ -177,10 +177,12 @@ def test_keys_that_envoy_does_not_know_refuse_every_token() -> None:
 
 
 def test_claims_may_choose_the_route_at_a_gateway() -> None:
-    rule = "{issuer: a, spaceDelimitedClaims: [roles, scope]}"
+    rule = "{issuer: a, spaceDelimitedClaims: [roles, scope, aims]}"
     at_edge = jwt(rule, type="router")["providers"]["origins-0"]
     assert at_edge["clear_route_cache"] is True  # RA-010
-    assert at_edge["normalize_payload_in_metadata"]["space_delimited_claims"] == ["permission", "scope", "roles"]
+    assert at_edge["normalize_payload_in_metadata"]["space_delimited_claims"] == [
+        *("aims", "permission", "roles", "scope")
+    ]
     assert "clear_route_cache" not in jwt(rule)["providers"]["origins-0"]
 
 
