@@ -96,10 +96,10 @@ async def test_a_failing_compile_keeps_the_last_good_set_and_says_so() -> None:
 async def test_an_object_that_breaks_the_world_is_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     real = advance_module.convert_service
 
-    def convert(obj, domain, trust_domain):  # type: ignore[no-untyped-def]
+    def convert(obj, *args):  # type: ignore[no-untyped-def]
         if obj.name == "bad":
             raise KeyError("x")
-        return real(obj, domain, trust_domain)
+        return real(obj, *args)
 
     monkeypatch.setattr(advance_module, "convert_service", convert)
     engine = Engine({TYPE: hosts})
