@@ -105,7 +105,7 @@ async def pod(made, client, directory: Path, **variables):
         yield Pod(process, ports, log)
     finally:
         if process.returncode is None:
-            process.kill()
+            process.terminate()  # takes its Envoy along, whose ports the next one needs
             await process.wait()
 
 

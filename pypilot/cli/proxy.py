@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pypilot.cli.logs import configure_logs
+from pypilot.proxy import log
 from pypilot.proxy.settings import ROLES, AgentError, Role, read_agent_settings
 from pypilot.settings import LogLevel
 
@@ -31,7 +31,7 @@ def proxy(
         settings = read_agent_settings(role, os.environ, domain)
         return await Agent(settings, envoy_arguments, log_level, components).run()
 
-    configure_logs(level=_level(own_level))
+    log.configure(_level(own_level))
     try:
         sys.exit(asyncio.run(run()))
     except (AgentError, StartError) as error:

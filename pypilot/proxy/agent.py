@@ -15,9 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from pypilot import __version__
+from pypilot.proxy import log
 from pypilot.proxy.admin import Admin, AdminError
 from pypilot.proxy.certificate import WorkloadCertificate
 from pypilot.proxy.certificate_client import CertificateClient
@@ -31,6 +30,9 @@ _SDS_SOCKET: Final = "socket"
 _BOOTSTRAP: Final = "envoy.json"
 _KILL_SECONDS: Final = 10.0
 _DEFAULT_THREADS: Final = 2
+
+
+_LOOK_SECONDS: Final = 2.0
 
 
 class StartError(Exception):
@@ -55,6 +57,13 @@ def find_envoy(named: str) -> str:
     if found is None:
         raise StartError("no Envoy found: put it on the PATH, or set ENVOY")
     return found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 class Agent:
@@ -87,7 +96,6 @@ class Agent:
         )
         self._sds = SdsServer(self.certificate)
         self._admin = Admin(settings.config.admin_port)
-        self._log = structlog.get_logger("pypilot.proxy")
 
     async def run(self) -> int:
         """The exit status: 0 after being asked to end, else Envoy's.
@@ -116,11 +124,13 @@ class Agent:
         except (OSError, RuntimeError) as error:
             raise StartError(f"cannot listen: {error}") from None
         keeping = loop.create_task(self.certificate.run())
+        following = loop.create_task(self._follow_roots())
         try:
             return await self._serve(binary, config, keeping)
         finally:
             keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(keeping, following, return_exceptions=True)
             await self._sds.stop()
             status.stop()
 
@@ -129,9 +139,21 @@ class Agent:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._ending.set)
 
+    async def _follow_roots(self) -> None:
+        """Published roots that change are a root's rotation: the CA gives what is trusted with each certificate."""
+        known = _content(self._settings.root)
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if (now := _content(self._settings.root)) and now != known:
+                if known:
+                    log.info("other roots", file=str(self._settings.root))
+                    self.certificate.renew_soon()
+                known = now
+
     async def _render(self) -> Path:
         settings = self._settings
         settings.state.mkdir(parents=True, exist_ok=True)
+        settings.state.chmod(0o700)  # whoever opens the socket in it gets the key
         argv = (sys.executable, "-m", "pypilot.proxy.render", settings.role, ISTIO_VERSION, settings.domain)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
@@ -161,11 +183,11 @@ class Agent:
             if self._ending.is_set():
                 return 0
             self._envoy = await asyncio.create_subprocess_exec(binary, *self._arguments(config))
-            self._log.info("Envoy started", pid=self._envoy.pid, version=__version__)
+            log.info("Envoy started", pid=self._envoy.pid, version=__version__)
             ended = asyncio.ensure_future(self._envoy.wait())
             await asyncio.wait({ending, ended, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                self._log.error("Envoy ended", status=ended.result())
+                log.error("Envoy ended", status=ended.result())
                 return ended.result() or 1
             await self._end(self._envoy, ended)
             if keeping.done():
@@ -192,11 +214,11 @@ class Agent:
     async def _end(self, envoy: asyncio.subprocess.Process, ended: "asyncio.Future[int]") -> None:
         """Listeners refuse new connections while the present ones end; then Envoy does."""
         seconds = self._settings.config.termination_drain_seconds
-        self._log.info("draining", seconds=seconds)
+        log.info("draining", seconds=seconds)
         try:
             await asyncio.to_thread(self._admin.ask, "/drain_listeners?graceful", "POST")
         except AdminError as error:
-            self._log.warning("Envoy cannot be drained", reason=str(error))
+            log.warning("Envoy cannot be drained", reason=str(error))
         await asyncio.wait({ended}, timeout=seconds)
         if not ended.done():
             envoy.terminate()

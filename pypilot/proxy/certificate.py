@@ -6,22 +6,27 @@ business: `Ask` carries requests, listeners are told of changes.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from pypilot.proxy import log
 
 FIRST_RETRY: Final = 0.5
 LONGEST_RETRY: Final = 30.0
 _LONGEST_SLEEP: Final = 3600.0
 _JITTER: Final = 0.1
 """Part of the time to the renewal by which it is earlier or later, so that not all of a mesh ask at once."""
+
+
+_SPREAD: Final = 5.0
+"""Seconds over which a mesh asks anew after a change of its roots."""
 
 
 class CertificateError(Exception):
@@ -90,7 +95,7 @@ class WorkloadCertificate:
         ask: Ask,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.credentials: Credentials | None = None
@@ -104,11 +109,15 @@ class WorkloadCertificate:
         self._sleep = sleep
         self._chance = chance
         self._changed: list[Callable[[], None]] = []
-        self._log = structlog.get_logger("pypilot.proxy")
+        self._wake = asyncio.Event()
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Be told when there are other credentials."""
         self._changed.append(changed)
+
+    def renew_soon(self) -> None:
+        """Do not wait for half of its life: there are other roots, which come with the next certificate."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Ask and renew, for ever."""
@@ -122,7 +131,7 @@ class WorkloadCertificate:
                 self.error = str(error)
                 pause = min(FIRST_RETRY * 2.0 ** min(failures, 16), LONGEST_RETRY) * (0.5 + self._chance() / 2)
                 failures += 1
-                self._log.warning("no certificate", reason=self.error, again_in=round(pause, 1))
+                log.warning("no certificate", reason=self.error, again_in=round(pause, 1))
                 await self._sleep(pause)
 
     async def _renew(self) -> None:
@@ -132,7 +141,7 @@ class WorkloadCertificate:
             raise CertificateError("the CA's certificate has expired already")
         self.renewals += self.credentials is not None
         self.credentials, self.error = credentials, ""
-        self._log.info("certificate", until=credentials.not_after.isoformat("T", "seconds"))
+        log.info("certificate", until=credentials.not_after.isoformat("T", "seconds"))
         for changed in self._changed:
             changed()
 
@@ -142,5 +151,14 @@ class WorkloadCertificate:
         now = self._now()
         half = (self.credentials.not_after - now) / 2
         due = now + half * (1 + _JITTER * (2 * self._chance() - 1))
-        while (left := (due - self._now()).total_seconds()) > 0:
-            await self._sleep(min(left, _LONGEST_SLEEP))
+        while (left := (due - self._now()).total_seconds()) > 0 and not self._wake.is_set():
+            sleeping = asyncio.ensure_future(self._sleep(min(left, _LONGEST_SLEEP)))
+            waking = asyncio.ensure_future(self._wake.wait())
+            try:
+                await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeping.cancel()
+                waking.cancel()
+        if self._wake.is_set():
+            self._wake.clear()
+            await self._sleep(_SPREAD * self._chance())

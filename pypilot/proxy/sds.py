@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from pypilot.proxy import log
 from pypilot.proxy.certificate import Credentials, WorkloadCertificate
 from pypilot.wire.pb.sds_pb2 import DataSource, DiscoveryRequest, DiscoveryResponse, Secret
 
@@ -55,7 +55,6 @@ class SdsServer:
         self._certificate = certificate
         self._server: grpc.aio.Server | None = None
         self._waiting: set[asyncio.Event] = set()
-        self._log = structlog.get_logger("pypilot.proxy")
         certificate.listen(self._wake)
 
     async def start(self, socket: Path) -> None:
@@ -117,4 +116,4 @@ class SdsServer:
     def _check(self, request: DiscoveryRequest) -> None:
         if request.HasField("error_detail"):
             names = ",".join(request.resource_names)
-            self._log.error("Envoy refused a secret", names=names, reason=request.error_detail.message[:500])
+            log.error("Envoy refused a secret", names=names, reason=request.error_detail.message[:500])
