@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TAG ?= 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kube images test-images test-cluster lint types layers check parity acceptance bench bench-kube protos clean
+.PHONY: help setup demo test test-kube images test-images test-cluster test-mesh lint types layers check parity acceptance bench bench-kube protos clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test-images: $(STAMP) ## Images and docker-compose on a Docker engine
 
 test-cluster: $(STAMP) ## In the cluster that KUBECONFIG names (docs/kind.md)
 	PYPILOT_E2E_KUBECONFIG="$${PYPILOT_E2E_KUBECONFIG:-$$KUBECONFIG}" $(BIN)/python -m pytest e2e/cluster -v -rsP
+
+test-mesh: $(STAMP) ## Pods with agents and Envoys in network namespaces: identity and policy (root on Linux)
+	$(BIN)/python -m pytest e2e/mesh -v -rs
 
 lint: $(STAMP) ## Style
 	$(BIN)/ruff check .

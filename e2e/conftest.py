@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 from pypilot.cli.demo.envoy import EnvoyNotFoundError, find_envoy
 from pypilot.cli.demo.netns import why_unavailable
 
-_SHARING = ("e2e/kube/", "e2e/images/", "e2e/cluster/", "e2e/outcomes/")
+_SHARING = ("e2e/kube/", "e2e/images/", "e2e/cluster/", "e2e/outcomes/", "e2e/mesh/")
 """Tests that share something large, which each worker that has some of them would start for itself."""
 
 

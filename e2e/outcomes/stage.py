@@ -8,8 +8,8 @@ routes last; so when the mark is there and nothing is warming, everything is the
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,12 +144,24 @@ class Stage:
         return proxy
 
 
+Running = AbstractAsyncContextManager[ControlPlane]
+
+
+def _usual(work: Workspace) -> Running:
+    return ControlPlane.start(work.config, work.directory("control-plane"))
+
+
 @asynccontextmanager
-async def set_stage(directory: Path, *further: Json) -> AsyncIterator[Stage]:
-    """Start the control plane with what all tests have, and further objects; end everything with the block."""
+async def set_stage(
+    directory: Path, *further: Json, start: Callable[[Workspace], Running] | None = None
+) -> AsyncIterator[Stage]:
+    """Start the control plane with what all tests have, and further objects; end everything with the block.
+
+    `start` starts another than the usual one.
+    """
     async with AsyncExitStack() as stack:
         work = stack.enter_context(workspace(directory, directory, {}))
-        control_plane = ControlPlane.start(work.config, work.directory("control-plane"))
+        control_plane = (start or _usual)(work)
         stage = Stage(work, await stack.enter_async_context(control_plane), stack)
         mark = service_entry(MARK, addresses=[MARK_ADDRESS[0]])
         gateways = [

@@ -4,6 +4,7 @@ It is started the way a user starts it; nothing of its inside is touched.
 """
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,7 +61,13 @@ class ControlPlane:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, config: Path, directory: Path, *, options: Sequence[str] = ()
+        cls,
+        config: Path,
+        directory: Path,
+        *,
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        new_socket: Callable[[], socket.socket] = socket.socket,
     ) -> AsyncIterator["ControlPlane"]:
         """Serve a directory on free loopback ports until the block ends.
 
@@ -68,6 +75,8 @@ class ControlPlane:
             config: The directory of YAML.
             directory: Where its output goes.
             options: Further options of `pypilot serve`.
+            prefix: Command that runs another somewhere else (`NetworkNamespace.prefix`).
+            new_socket: Makes sockets there.
         """
         grpc, http, monitoring = (("127.0.0.1", free_port()) for _ in range(3))
         argv = [
@@ -76,9 +85,10 @@ class ControlPlane:
             *("--http-addr", "{}:{}".format(*http), "--monitoring-addr", "{}:{}".format(*monitoring)),
             *("--log-format", "json", *options),
         ]
+        connector = aiohttp.TCPConnector(socket_factory=lambda _: new_socket())
         async with (
-            Child.start(argv, directory, name="pypilot") as child,
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            Child.start(argv, directory, name="pypilot", prefix=prefix) as child,
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session,
         ):
             yield cls(child, grpc, "http://{}:{}".format(*http), "http://{}:{}".format(*monitoring), session)
 

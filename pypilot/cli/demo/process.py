@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Child:
         name: str,
         prefix: Sequence[str] = (),
         uid: int = -1,
+        environment: Mapping[str, str] | None = None,
     ) -> AsyncIterator["Child"]:
         """Run `argv` until the block ends; output goes to `directory/NAME.out` and `NAME.err`.
 
@@ -48,6 +49,7 @@ class Child:
             name: What to call it in messages and file names.
             prefix: Command that runs another in some place (`ip netns exec NAME`); it must exec, to keep the pid.
             uid: User and group to run as; negative for the present one. Needs root.
+            environment: Its variables, if not ours.
         """
         stdout, stderr = directory / f"{name}.out", directory / f"{name}.err"
         launcher = [*prefix, sys.executable, "-I", "-S", str(_LAUNCH), str(uid), *argv]
@@ -56,7 +58,12 @@ class Child:
                 shutil.chown(stdout, uid, uid)
             # Its own session: Ctrl-C reaches the demo alone, which then stops its children in order.
             process = await asyncio.create_subprocess_exec(
-                *launcher, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                *launcher,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                env=environment,
             )
         child = cls(process, name, stdout, stderr)
         try:
