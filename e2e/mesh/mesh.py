@@ -47,6 +47,7 @@ class Mesh:
     async def apply(self, *objects: Json, **config: Any) -> None:
         """Let these be the configuration, and wait until all Envoys have it; `config` is of MeshConfig."""
         await self.stage.apply(mesh(enableAutoMtls=True, **config), *objects)
+        await asyncio.gather(*(pod.drained() for pod in self.pods.values()))
 
     def outside(self, to: tuple[str, int], log_of: Resident) -> Any:
         """A caller outside of the mesh; its requests are looked for in the log of that pod."""

@@ -34,6 +34,7 @@ _AS_PROXY = (
     *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
 )
 _ADMIN, _STATUS = 15000, 15020
+_DRAINING = "^listener_manager.total_(filter_chains|listeners)_draining$"
 
 
 class _Admin(AbstractResolver):
@@ -83,6 +84,12 @@ class Pod:
         except aiohttp.ClientError:
             return False
 
+    async def drained(self) -> None:
+        """Wait until no connection is served by what a listener was before: kept ones are, for a while."""
+        async with asyncio.timeout(SECONDS):
+            while any((await self.envoy.stats(_DRAINING)).values()):  # noqa: ASYNC110 - nobody says when
+                await asyncio.sleep(0.05)
+
     async def serials(self) -> set[str]:
         """Of the certificates that its Envoy has."""
         certificates = (await self.envoy.admin_json("/certs"))["certificates"]
@@ -105,6 +112,7 @@ def _variables(who: Resident, directory: Path, more: Mapping[str, str]) -> dict[
         "proxyAdminPort": _ADMIN,
         "statusPort": _STATUS,
         "terminationDrainDuration": "1s",
+        "drainDuration": "1s",
         "concurrency": 1,
     }
     return {
@@ -139,7 +147,7 @@ async def started(
     """
     (directory / "state").mkdir()
     (directory / "token").write_text(token)
-    (directory / "labels").write_text("".join(f"{k}={json.dumps(v)}\n" for k, v in who.labels.items()))
+    (directory / "labels").write_text("".join(f"{k}={json.dumps(v)}\n" for k, v in who.all_labels.items()))
     for name in ("state", "token"):
         shutil.chown(directory / name, UID, UID)
     (directory / "token").chmod(0o400)

@@ -12,6 +12,7 @@ APP_IP, EGRESS_IP = "10.96.79.1", "10.96.79.2"
 HTTP, TCP, DOOR, EXIT = 8080, 9000, 8080, 8443
 """Ports: of applications, and of the gateways."""
 PARTNER, KEYS, JUDGE = "203.0.113.40", "203.0.113.41", "203.0.113.42"
+GATE_KEYS = 18080
 """Of the world: a service outside, a server of keys, an authorizer."""
 
 
@@ -29,6 +30,11 @@ class Resident:
     @property
     def service_account(self) -> str:
         return self.account or self.name
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """With the one by which an injected pod is known to speak mutual TLS."""
+        return {**self.labels, **({"security.istio.io/tlsMode": "istio"} if self.role == "sidecar" else {})}
 
     @property
     def identity(self) -> str:
@@ -53,7 +59,7 @@ def pod_object(one: Resident) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": one.name, "namespace": one.namespace, "labels": one.labels},
+        "metadata": {"name": one.name, "namespace": one.namespace, "labels": one.all_labels},
         "spec": {
             "serviceAccountName": one.service_account,
             "nodeName": "node",
