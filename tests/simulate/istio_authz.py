@@ -126,14 +126,13 @@ def _one_principal(pattern: str, peer: str) -> bool:
     if not peer.startswith("spiffe://"):
         return False
     name = peer.removeprefix("spiffe://")
-    if pattern.startswith("*"):  # Istio makes an expression of it in which dots stand for any character
-        return re.fullmatch(".*" + re.escape(pattern[1:]).replace(r"\.", "."), name) is not None
     return _text(pattern, name)
 
 
 def _namespace(pattern: str, peer: str) -> bool:
     """Whatever stands before or behind: Istio looks for `/ns/NAMESPACE/` anywhere (AZ-013)."""
-    return re.fullmatch(f".*/ns/{pattern.replace('*', '.*')}/.*", peer) is not None
+    anywhere = ".*".join(map(re.escape, pattern.split("*")))
+    return re.fullmatch(f".*/ns/{anywhere}/.*", peer) is not None
 
 
 def _account(value: str, peer: str, own: str) -> bool:
