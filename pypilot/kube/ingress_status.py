@@ -14,6 +14,7 @@ import structlog
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, patch
+from pypilot.kube.repair import repair_for_ever
 from pypilot.kube.retry import Retry
 
 API_VERSION = "networking.k8s.io/v1"
@@ -73,18 +74,7 @@ class IngressStatusWriter:
 
     async def run(self) -> None:
         """For ever."""
-        while True:
-            self._wake.clear()
-            try:
-                pause = await self._repair()
-            except Exception:
-                self._log.exception("statuses of Ingresses cannot be written")
-                pause = 10.0
-            try:
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await repair_for_ever(self._repair, self._wake, self._log, "statuses of Ingresses cannot be written")
 
     async def _repair(self) -> float | None:
         """One round; the seconds after which something is to be tried again, None if nothing is."""

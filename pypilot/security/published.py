@@ -15,6 +15,7 @@ import structlog
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, Follower, FollowTimes, create, patch
+from pypilot.kube.repair import repair_for_ever
 from pypilot.kube.retry import Retry
 from pypilot.security.x509 import ROOT
 
@@ -107,18 +108,7 @@ class RootPublisher:
             self._followers = {}
 
     async def _repair_for_ever(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                pause = await self._repair()
-            except Exception:
-                self._log.exception("publishing failed")
-                pause = 10.0
-            try:
-                async with asyncio.timeout(pause):  # wait_for of Python 3.11 can lose a cancellation
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await repair_for_ever(self._repair, self._wake, self._log, "publishing failed")
 
     async def _repair(self) -> float | None:
         """One round; the seconds after which something is to be tried again, None if nothing is."""

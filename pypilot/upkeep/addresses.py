@@ -18,6 +18,7 @@ from pypilot.kinds.service_entry import KIND, ServiceEntry, ServiceEntryAddress,
 from pypilot.kube.connection import WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, read, replace
+from pypilot.kube.repair import repair_for_ever
 from pypilot.kube.retry import Retry
 from pypilot.world.allocation import allocate
 
@@ -95,18 +96,7 @@ class AddressWriter:
 
     async def run(self) -> None:
         """For ever."""
-        while True:
-            self._wake.clear()
-            try:
-                pause = await self._round()
-            except Exception:
-                self._log.exception("addresses cannot be handed out")
-                pause = 10.0
-            try:
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await repair_for_ever(self._round, self._wake, self._log, "addresses cannot be handed out")
 
     async def _round(self) -> float | None:
         """Write what is due; the seconds after which something is to be looked at again, None if nothing is."""

@@ -14,6 +14,7 @@ import structlog
 from pypilot.kube.connection import STRATEGIC_PATCH, WritingConnection
 from pypilot.kube.errors import FAILURES, ApiError
 from pypilot.kube.objects import Collection, Follower, FollowTimes, patch
+from pypilot.kube.repair import repair_for_ever
 from pypilot.kube.retry import Retry
 
 ConfigurationKind = Literal["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"]
@@ -72,21 +73,15 @@ class Registration:
 
     async def _keep(self, follower: Follower) -> None:
         await follower.synced.wait()
-        while True:
-            self._wake.clear()
+
+        async def one_round() -> float | None:
             try:
-                pause = await self._look(follower.objects.get(""))
+                return await self._look(follower.objects.get(""))
             except FAILURES as error:
                 self._say(f"the configuration cannot be changed: {error}")
-                pause = self._retry.failed(error.retry_after if isinstance(error, ApiError) else None)
-            except Exception:
-                self._log.exception("keeping the configuration failed")
-                pause = self._retry.failed()
-            try:
-                async with asyncio.timeout(pause):  # wait_for of Python 3.11 can lose a cancellation
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+                return self._retry.failed(error.retry_after if isinstance(error, ApiError) else None)
+
+        await repair_for_ever(one_round, self._wake, self._log, "keeping the configuration failed")
 
     async def _look(self, found: dict[str, Any] | None) -> float | None:
         """One round; seconds until the next, None if only a change matters."""
