@@ -118,3 +118,23 @@ async def test_a_new_service_takes_over_and_leaves_again_without_a_failed_reques
             await stage.apply(usual, fresh, back)
             await stage.apply(usual, back)
     assert set(load.answers) == {"old", "new"}
+
+
+async def test_a_service_and_the_route_to_it_come_and_go_in_one_change_without_a_failed_request(
+    stage: Stage, web: Caller, app: Start, host: str
+) -> None:
+    """Routes wait until the clusters that they mean are warm, and clusters go when no route means them."""
+    usual = service_entry(host, await app("old"))
+    back = virtual_service(host, {"route": [to(host)], "retries": {"attempts": 0}})
+    new = await app("new")
+    await stage.apply(usual, back)
+    async with Load(web, host).running() as load:
+        await load.more(10)
+        for i in range(8):
+            fresh = service_entry(f"sudden-{i}.{host}", new)
+            there = virtual_service(host, {"route": [to(f"sudden-{i}.{host}")], "retries": {"attempts": 0}})
+            await stage.apply(usual, fresh, there)
+            await load.more(5)
+            await stage.apply(usual, back)
+            await load.more(5)
+    assert set(load.answers) == {"old", "new"}

@@ -150,6 +150,8 @@ class Change:
 
     changed: Mapping[str, Resource]
     removed: frozenset[str]
+    added: frozenset[str]
+    """Those of `changed` that were not there before."""
 
 
 def diff(old: ResourceSet, new: ResourceSet) -> Change:
@@ -157,10 +159,11 @@ def diff(old: ResourceSet, new: ResourceSet) -> Change:
     shared = {id(chunk) for chunk in old.chunks} & {id(chunk) for chunk in new.chunks}
     before = {r.name: r for c in old.chunks if id(c) not in shared for r in c.resources.values()}
     after = {r.name: r for c in new.chunks if id(c) not in shared for r in c.resources.values()}
+    known = {name: before.get(name) or old.get(name) for name in after}
     changed = {
         name: resource
         for name, resource in after.items()
-        if (known := before.get(name) or old.get(name)) is None or known.version != resource.version
+        if (earlier := known[name]) is None or earlier.version != resource.version
     }
     removed = frozenset(name for name in before if name not in after and new.get(name) is None)
-    return Change(changed, removed)
+    return Change(changed, removed, frozenset(name for name, earlier in known.items() if earlier is None))

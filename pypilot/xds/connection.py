@@ -140,10 +140,12 @@ class Connection:
         metrics: Metrics,
         access: SecretAccess | None = None,
         report_health: ReportHealth | None = None,
+        warming_patience: float = 5.0,
     ) -> None:
         """`access` says what an identity may have of the secrets; without it, all of them.
 
-        `report_health` is told what the workload's agent says of it.
+        `report_health` is told what the workload's agent says of it. `warming_patience`: seconds that listeners and
+        routes wait for a client to take the clusters that are new to it.
         """
         self._report_health = report_health
         self.caller = caller
@@ -158,6 +160,8 @@ class Connection:
         self._log = structlog.get_logger().bind(connection=caller.id)
         self._wake = asyncio.Event()
         self._closing = False
+        self._warming_patience = warming_patience
+        self._waits_until: float | None = None
         self._gate: SecretGate | None = None
         if access is not None and caller.identity is not None:
             self._gate = SecretGate(access, caller.identity, self.notify)
@@ -193,7 +197,7 @@ class Connection:
         reader = asyncio.create_task(self._read())
         try:
             while True:
-                await self._wake.wait()
+                await self._woken()
                 if self._closing:
                     return
                 if reader.done():
@@ -207,6 +211,20 @@ class Connection:
             await asyncio.gather(reader, return_exceptions=True)
             if self._gate is not None:
                 await self._gate.close()
+
+    async def _woken(self) -> None:
+        """Until there is something to write: a change, a request, or what has waited for clusters for long enough."""
+        if not self._session.is_waiting:
+            self._waits_until = None
+            await self._wake.wait()
+            return
+        if self._waits_until is None:
+            self._waits_until = asyncio.get_running_loop().time() + self._warming_patience
+        try:
+            async with asyncio.timeout_at(self._waits_until):
+                await self._wake.wait()
+        except TimeoutError:
+            self._session.wait_no_longer()
 
     async def _read(self) -> None:
         try:

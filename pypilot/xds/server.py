@@ -58,6 +58,8 @@ class XdsOptions:
     """No further stream is written to while this much is on its way."""
     write_patience: float = 5.0
     """Seconds after which a peer that does not read no longer holds up others."""
+    warming_patience: float = 5.0
+    """Seconds that listeners and routes wait for a client that does not say that it has its new clusters."""
     max_receive_bytes: int = 16 * _MIB
     keepalive_interval: float = 30.0
     keepalive_timeout: float = 10.0
@@ -278,6 +280,7 @@ class XdsServer:
             self._metrics,
             self._secret_access,
             report,
+            self._options.warming_patience,
         )
 
     async def _attend(self, caller: Caller) -> ReportHealth | None:

@@ -120,6 +120,8 @@ class Watch:
     """Names that were asked for and not answered yet."""
     again: frozenset[str] = NO_NAMES
     """Names whose parent was sent, so that they are due though they did not change."""
+    leaving: frozenset[str] = NO_NAMES
+    """Names that are gone, of which the client is told when nothing can refer to them any more."""
     rejected: frozenset[str] = NO_NAMES
     """What was new in rejected responses: the client may not hold it. Offered again with the next change."""
     client_version: str = ""
@@ -147,7 +149,7 @@ class Watch:
         """The client wants nothing of this type: forget what it holds."""
         self.settle()
         self.base = self.known = None
-        self.rejected = NO_NAMES
+        self.rejected = self.leaving = NO_NAMES
 
     def status(self) -> TypeStatus:
         subscription = self.subscription
@@ -177,6 +179,19 @@ class Session(ABC):
     def _push_type(self, watch: Watch, current: ResourceSet) -> list[Response]:
         """What is due of one type, given that something may be."""
 
+    @abstractmethod
+    def _answered(self, watch: Watch, sent: Sent, *, accepted: bool) -> None:
+        """The client took or rejected a response, or answered a later one."""
+
+    @property
+    @abstractmethod
+    def is_waiting(self) -> bool:
+        """True if something that changed is held back until the client has answered."""
+
+    @abstractmethod
+    def wait_no_longer(self) -> None:
+        """Let the next push send what was held back, whatever the client says."""
+
     def watched(self) -> tuple[str, ...]:
         """The types the client wants something of, in push order."""
         active = [url for url, watch in self._watches.items() if watch.subscription.active]
@@ -201,7 +216,11 @@ class Session(ABC):
     def push_type(self, type_url: str, current: ResourceSet) -> list[Response]:
         """What is due of one type."""
         watch = self._watches.get(type_url)
-        if watch is None or not watch.subscription.active or (current is watch.base and not watch.owes):
+        if (
+            watch is None
+            or not watch.subscription.active
+            or (current is watch.base and not watch.owes and not watch.leaving)
+        ):
             return []
         return self._push_type(watch, current)
 
@@ -225,8 +244,9 @@ class Session(ABC):
         """Take an ACK or NACK to the response it belongs to ("ACK and NACK semantics summary")."""
         found = next((sent for sent in watch.unanswered if sent.nonce == nonce), None) if nonce else None
         if found is not None:
-            while watch.unanswered.popleft() is not found:
-                pass
+            while (sent := watch.unanswered.popleft()) is not found:
+                self._answered(watch, sent, accepted=True)
+            self._answered(watch, found, accepted=error is None)
         if error is not None:
             watch.error = error or "rejected without a message"
             if found is not None:

@@ -19,7 +19,9 @@ class SharedChange:
     def __init__(self, change: Change) -> None:
         self.changed = change.changed
         self.removed = change.removed
+        self.added = change.added
         self.names = frozenset(change.changed)
+        self._added_in: tuple[str, frozenset[str]] = ("", frozenset())
 
     @cached_property
     def sotw_frames(self) -> bytes:
@@ -28,6 +30,12 @@ class SharedChange:
     @cached_property
     def delta_frames(self) -> bytes:
         return b"".join(r.delta_frame() for r in self.changed.values())
+
+    def added_in(self, other: ResourceSet) -> frozenset[str]:
+        """The added names that another type has too; computed once for streams with the same set of it in a row."""
+        if self._added_in[0] != other.version:
+            self._added_in = other.version, frozenset().union(*(chunk.names & self.added for chunk in other.chunks))
+        return self._added_in[1]
 
 
 @dataclass(frozen=True, slots=True)

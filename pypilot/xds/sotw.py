@@ -12,7 +12,7 @@ from typing import Final
 from pypilot.wire.resource import ResourceSet
 from pypilot.wire.types import WILDCARD
 from pypilot.xds.response import Frames, Response, select
-from pypilot.xds.session import Received, Session, SotwRequest, Variant, Watch
+from pypilot.xds.session import Received, Sent, Session, SotwRequest, Variant, Watch
 from pypilot.xds.shared import SharedChange
 from pypilot.xds.subscription import NO_NAMES
 
@@ -24,6 +24,17 @@ class SotwSession(Session):
     """A stream of StreamAggregatedResources."""
 
     variant: Variant = "sotw"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Never: with new clusters the old ones go, so routes that still mean these must follow at once."""
+        return False
+
+    def wait_no_longer(self) -> None:
+        """Nothing waits."""
+
+    def _answered(self, watch: Watch, sent: Sent, *, accepted: bool) -> None:
+        """Nothing waits for it."""
 
     def on_request(self, request: SotwRequest) -> Received:
         """Take in a request. What it asks for is answered by the next `push`.

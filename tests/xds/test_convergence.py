@@ -105,6 +105,13 @@ class Machine(RuleBasedStateMachine):
         responses = self.session.push(lambda t: None if t in missing else self.world.current(t))
         self.to_client.extend(decode(r, self.delta) for r in responses)
 
+    @precondition(lambda self: self.session.is_waiting)
+    @rule()
+    def patience_ends(self):
+        """A client that never says that it has its new clusters gets the rest all the same."""
+        self.session.wait_no_longer()
+        self.server_pushes()
+
     # The client
 
     @precondition(lambda self: self.to_client)
@@ -228,6 +235,8 @@ class Machine(RuleBasedStateMachine):
                 continue
             if not self.to_client:
                 self.server_pushes()
+            if not self.to_client and self.session.is_waiting:
+                self.patience_ends()
             if not self.to_client:
                 return
             self.client_reads()
