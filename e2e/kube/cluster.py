@@ -1,6 +1,7 @@
 """etcd, kube-apiserver and, where wanted, kube-controller-manager on loopback. Each is ended by its own pid."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -9,12 +10,14 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from e2e.kube.binaries import Binaries
+from e2e.kube.binaries import Binaries, find_binaries
 from e2e.kube.pki import ISSUER, Pki
 
 START_SECONDS = 120.0
@@ -237,3 +240,18 @@ class Cluster:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Cluster]:
+    """A cluster until the block ends.
+
+    Raises:
+        UnavailableError: there are no programs for one.
+    """
+    made = Cluster(find_binaries(os.environ), directory)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

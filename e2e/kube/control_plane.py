@@ -89,9 +89,9 @@ def reader_of_secrets(space: str, name: str) -> list[dict[str, Any]]:
     ]
 
 
-async def token_of(client: Client, space: str, name: str, *audiences: str, pod: str = "") -> str:
+async def token_of(client: Client, space: str, name: str, *audiences: str, pod: str = "", seconds: int = 600) -> str:
     """A token by TokenRequest, bound to a pod if one is named."""
-    spec: dict[str, Any] = {"expirationSeconds": 600}
+    spec: dict[str, Any] = {"expirationSeconds": seconds}
     if pod:
         spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod}
     if audiences:

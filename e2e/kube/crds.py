@@ -1,13 +1,18 @@
 """Permissive resource definitions for the kinds of the registry, for an API server that has none."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from e2e.kube.client import Client
 from pypilot.kinds import KINDS
 from pypilot.kinds.base import Kind
+
+CRDS_VARIABLE = "PYPILOT_E2E_CRDS"
+"""A file or directory of resource definitions to install in place of the permissive ones."""
 
 
 def custom_kinds() -> tuple[Kind, ...]:
@@ -56,3 +61,13 @@ def read_definitions(path: Path) -> Iterator[dict[str, Any]]:
             if document and document.get("kind") == "CustomResourceDefinition":
                 document.pop("status", None)
                 yield document
+
+
+async def install(client: Client) -> None:
+    """All definitions that are not there yet."""
+    given = os.environ.get(CRDS_VARIABLE)
+    wanted = {f"{k.plural}.{k.group}": definition(k) for k in custom_kinds()}
+    for crd in read_definitions(Path(given)) if given else ():
+        wanted[crd["metadata"]["name"]] = crd
+    present = await client.definitions()
+    await client.apply_all(crd for name, crd in wanted.items() if name not in present)

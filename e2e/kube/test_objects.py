@@ -9,7 +9,7 @@ import pytest
 from e2e.kube import objects
 from e2e.kube.client import Client, path_of
 from e2e.kube.cluster import Cluster
-from e2e.kube.conftest import CRDS_VARIABLE
+from e2e.kube.crds import CRDS_VARIABLE
 from e2e.kube.following import assert_converges, following, wait_until
 from pypilot.kinds.base import Ref
 

@@ -1,11 +1,16 @@
-"""One mesh for all tests of it."""
+"""One mesh for all tests of it: with files, and for those that say so another with an API server."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
 
+from e2e.kube.binaries import UnavailableError
+from e2e.kube.cluster import Cluster, running
+from e2e.mesh.files import Files
+from e2e.mesh.kubernetes import api_server
 from e2e.mesh.mesh import Mesh, meshed
 from e2e.mesh.world import V1, WEB
 
@@ -13,11 +18,35 @@ SHORT = {"SECRET_TTL": "60s"}
 """The shortest that a CA gives: half of a minute is the time to a renewal."""
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`backing("files", "api-server")`: with what a test is run; files if it says nothing."""
+    if "mesh" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("backing")
+        metafunc.parametrize("mesh", mark.args if mark else ("files",), indirect=True, scope="package")
+
+
+@pytest.fixture(scope="package")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running API server."""
+    try:
+        with running(tmp_path_factory.mktemp("kube")) as made:
+            yield made
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+async def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """Six pods, a control plane, and the world."""
     if shutil.which("setpriv") is None:
         pytest.skip("needs setpriv (util-linux), not found here")
-    async with meshed(tmp_path_factory.mktemp("mesh"), {WEB.name: SHORT, V1.name: SHORT}) as made:
-        print(f"mesh of {len(made.pods)} pods up in {made.seconds:.1f} s")
+    directory = tmp_path_factory.mktemp("backing")
+    async with AsyncExitStack() as stack:
+        if request.param == "files":
+            backing = Files(directory)
+        else:
+            backing = await stack.enter_async_context(api_server(request.getfixturevalue("cluster"), directory))
+        making = meshed(tmp_path_factory.mktemp("mesh"), backing, {WEB.name: SHORT, V1.name: SHORT})
+        made = await stack.enter_async_context(making)
+        print(f"mesh of {len(made.pods)} pods with {request.param} up in {made.seconds:.1f} s")
         yield made

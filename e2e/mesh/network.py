@@ -3,9 +3,11 @@
 The hub is the world outside of the mesh too, and where the control plane lives.
 """
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from pypilot.cli.demo.netns import NetworkNamespace, namespace, run
 
@@ -36,3 +38,35 @@ async def plugged(bridge: NetworkNamespace, name: str, address: str) -> AsyncIte
         await run("ip", "-n", bridge.name, "link", "set", port, "master", "br0", "up")
         await run("ip", "-n", made.name, "route", "add", "default", "via", GATE)
         yield made
+
+
+@asynccontextmanager
+async def passage(listening: socket.socket, connect: Callable[[], socket.socket]) -> AsyncIterator[None]:
+    """Whoever connects here talks with the other end, in whichever namespaces both are."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await asyncio.open_connection(sock=await asyncio.to_thread(connect))
+        except OSError:
+            writer.close()
+            return
+        for work in (copy(reader, other_writer), copy(other_reader, writer)):
+            tasks.add(task := asyncio.create_task(work))
+            task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, sock=listening)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

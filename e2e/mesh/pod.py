@@ -95,11 +95,6 @@ class Pod:
         certificates = (await self.envoy.admin_json("/certs"))["certificates"]
         return {c["serial_number"] for one in certificates for c in one.get("cert_chain", ())}
 
-    async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A TCP connection of its application."""
-        made = await asyncio.to_thread(self.inside.connect, host, port, SECONDS)
-        return await asyncio.open_connection(sock=made)
-
     def resident(self) -> int:
         """Bytes of the agent's memory, without its Envoy's."""
         pages = Path(f"/proc/{self.envoy.child.pid}/statm").read_text().split()[1]
@@ -114,6 +109,8 @@ def _variables(who: Resident, directory: Path, more: Mapping[str, str]) -> dict[
         "terminationDrainDuration": "1s",
         "drainDuration": "1s",
         "concurrency": 1,
+        "proxyStatsMatcher": {"inclusionRegexps": [".*rbac.*"]},
+        **who.config,
     }
     return {
         "PATH": os.environ["PATH"],

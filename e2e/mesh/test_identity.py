@@ -6,7 +6,12 @@ from e2e.mesh.mesh import Mesh
 from e2e.mesh.world import HTTP, STRANGER, V1, WEB, mutual
 from pypilot.cli.demo.clients import NoAnswerError, get_from
 
-pytestmark = [pytest.mark.envoy, pytest.mark.netns, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.netns,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.backing("files", "api-server"),
+]
 
 
 async def test_every_agent_is_small_and_ready(mesh: Mesh) -> None:

@@ -1,13 +1,28 @@
 """Who may call whom: AuthorizationPolicy by all that it may ask about, and an authorizer of one's own."""
 
-import asyncio
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from e2e.mesh.mesh import Mesh
-from e2e.mesh.world import APP_IP, BETA, HTTP, JUDGE, STRANGER, TCP, V1, V2, WEB, Resident, made, mutual, policy
+from e2e.mesh.traffic import echoed
+from e2e.mesh.world import (
+    APP_IP,
+    BETA,
+    HTTP,
+    JUDGE,
+    STRANGER,
+    TCP,
+    V1,
+    V2,
+    WEB,
+    made,
+    mutual,
+    operation,
+    policy,
+    source,
+)
 from e2e.outcomes.servers import App, TcpServer, echo
 from pypilot.cli.demo.clients import get_from
 
@@ -18,14 +33,6 @@ JUDGE_PORT = 8000
 async def statuses(mesh: Mesh, *requests: tuple[Any, str, str]) -> list[int]:
     """Of (who, method, path)."""
     return [(await mesh[who].caller.ask("app.alpha", path, method=method)).status for who, method, path in requests]
-
-
-def source(**said: Any) -> dict[str, Any]:
-    return {"from": [{"source": said}]}
-
-
-def operation(**said: Any) -> dict[str, Any]:
-    return {"to": [{"operation": said}]}
 
 
 async def test_by_namespace(mesh: Mesh) -> None:
@@ -74,20 +81,8 @@ async def test_a_tcp_connection_is_reset(mesh: Mesh) -> None:
     servers = [TcpServer.start(echo, mesh[who].inside.listen("0.0.0.0", TCP)) for who in (V1, V2)]
     async with servers[0], servers[1]:
         await mesh.apply(mutual("STRICT"), policy("DENY", source(principals=[STRANGER.principal])))
-        assert await _echoed(mesh, WEB) == b"hello"
-        assert await _echoed(mesh, STRANGER) == b""
-
-
-async def _echoed(mesh: Mesh, who: Resident) -> bytes:
-    """What comes back; nothing if the connection is reset."""
-    reader, writer = await mesh[who].connect(APP_IP, TCP)
-    try:
-        writer.write(b"hello")
-        return await asyncio.wait_for(reader.read(5), 60)
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
+        assert await echoed(mesh[WEB].inside, APP_IP, TCP) == b"hello"
+        assert await echoed(mesh[STRANGER].inside, APP_IP, TCP) == b""
 
 
 def judged(fail_open: bool) -> dict[str, Any]:

@@ -1,94 +1,77 @@
-"""Certificates and roots that change under load: nobody notices."""
+"""Certificates, roots and policies that change under load: nobody notices."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from e2e.mesh.mesh import Mesh
-from e2e.mesh.pod import Pod
-from e2e.mesh.world import V1, V2, WEB, mutual
-from pypilot.security.x509 import make_root
+from e2e.mesh.traffic import load, others, shown
+from e2e.mesh.world import STRANGER, V1, V2, WEB, mutual, operation, policy, source
+from pypilot.proxy.certificate import CertificateError, Credentials, make_request, read_answer
+from pypilot.security.authority import Authority, requested_key
+from pypilot.security.x509 import Root, make_root
+from tests.security.workloads import below
 
-pytestmark = [pytest.mark.envoy, pytest.mark.netns, pytest.mark.asyncio(loop_scope="session")]
-PATIENCE = 120.0
-
-
-@dataclass
-class Load:
-    done: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    async def further(self, count: int) -> None:
-        goal = self.done + count
-        async with asyncio.timeout(PATIENCE):
-            while self.done < goal:  # noqa: ASYNC110 - nobody says when
-                await asyncio.sleep(0.02)
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.netns,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.backing("files", "api-server"),
+]
 
 
-@asynccontextmanager
-async def load(pod: Pod) -> AsyncIterator[Load]:
-    """Requests of a pod's application, one after the other."""
-    made = Load()
-
-    async def run() -> None:
-        while True:
-            try:
-                answer = await pod.caller.ask("app.alpha", logged=False)
-                if answer.status != 200:
-                    made.failures.append(f"{answer.status} {answer.body[:200]!r}")
-            except (aiohttp.ClientError, OSError) as error:
-                made.failures.append(repr(error))
-            made.done += 1
-            await asyncio.sleep(0.005)
-
-    task = asyncio.create_task(run())
-    try:
-        yield made
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def issued(root: Root, identity: str) -> Credentials:
+    """Credentials of any CA."""
+    key, csr = make_request(identity)
+    signed = Authority(root).workload(requested_key(csr.encode()), identity, datetime.now(UTC), timedelta(hours=1))
+    return read_answer(key, list(signed.chain))
 
 
-async def others(pods: list[Pod], before: list[set[str]]) -> None:
-    """Wait until none has any of its certificates from before."""
-    async with asyncio.timeout(PATIENCE):
-        for pod, serials in zip(pods, before, strict=True):
-            while serials & await pod.serials():  # noqa: ASYNC110 - nobody says when
-                await asyncio.sleep(0.2)
-
-
-def replace(directory: Path, **files: bytes) -> None:
-    for name, content in files.items():
-        draft = directory / f"{name}.draft"
-        draft.touch(mode=0o600 if name == "ca-key" else 0o644)
-        draft.write_bytes(content)
-        draft.replace(directory / f"{name}.pem")
-
-
-async def test_a_root_is_rotated_under_load(mesh: Mesh) -> None:
-    await mesh.apply(mutual("STRICT"))
+async def everybody_takes(mesh: Mesh, root: Root) -> None:
+    """Another CA, or others that are trusted; returns when all have certificates made since."""
     pods = list(mesh.pods.values())
-    old = (mesh.ca / "root-cert.pem").read_bytes()
+    before = [await pod.serials() for pod in pods]
+    assert all(before)
+    await mesh.plug(root)
+    await others(pods, before)
+
+
+async def test_a_root_is_rotated_under_load(mesh: Mesh, tmp_path: Path) -> None:
+    await mesh.apply(mutual("STRICT"))
+    old = await mesh.backing.authority()
     new = make_root("cluster.local", datetime.now(UTC))
+    of_old, of_new = issued(old, WEB.identity), issued(new, WEB.identity)
+    assert await shown(mesh, of_old, V1, tmp_path) == 200
+    assert await shown(mesh, of_new, V1, tmp_path) == 0
     async with load(mesh[WEB]) as requests:
-        await requests.further(50)
-        before = [await pod.serials() for pod in pods]
-        replace(mesh.ca, **{"root-cert": old + new.bundle})  # both are trusted
-        await others(pods, [{s for s in serials if serials} for serials in before])
-        replace(mesh.ca, **{"ca-key": new.key, "ca-cert": new.certificate})  # the new one signs
-        await requests.further(50)
-        signed = [await pod.serials() for pod in pods]
-        replace(mesh.ca, **{"root-cert": new.bundle + old})  # and everybody asks anew
-        await others(pods, signed)
-        await requests.further(50)
-    print(f"root rotated: {requests.done} requests, {len(requests.failures)} failures")
-    assert requests.failures == []
+        await everybody_takes(mesh, replace(old, bundle=old.bundle + new.bundle))
+        assert await shown(mesh, of_old, V1, tmp_path) == 200
+        await everybody_takes(mesh, replace(new, bundle=new.bundle + old.bundle))
+        assert await shown(mesh, of_old, V1, tmp_path) == 200
+        await everybody_takes(mesh, new)
+    requests.check("root rotated")
+    assert await shown(mesh, of_old, V1, tmp_path) == 0
+    assert await shown(mesh, of_new, V1, tmp_path) == 200
+    with pytest.raises(CertificateError, match=r"UNAVAILABLE|UNAUTHENTICATED"):
+        await mesh.certificate(WEB, shows=of_old)
+    assert (await mesh.certificate(WEB, shows=of_new)).roots == new.bundle
+
+
+async def test_an_intermediate_is_rotated_under_load(mesh: Mesh, tmp_path: Path) -> None:
+    """Of one root, so that nobody need be told of anything."""
+    await mesh.apply(mutual("STRICT"))
+    root = await mesh.backing.authority()
+    first, second = below(root, "first"), below(root, "second")
+    async with load(mesh[WEB]) as requests:
+        for one in (first, second):
+            await mesh.plug(one)
+            pods = [mesh[WEB], mesh[V1]]
+            await others(pods, [await pod.serials() for pod in pods])
+            assert await shown(mesh, issued(one, WEB.identity), V2, tmp_path) == 200
+    requests.check("intermediate rotated twice")
+    await mesh.plug(root)
 
 
 async def test_certificates_are_renewed_under_load(mesh: Mesh) -> None:
@@ -98,7 +81,17 @@ async def test_certificates_are_renewed_under_load(mesh: Mesh) -> None:
         before = [await pod.serials() for pod in pods]
         kept = await mesh[V2].serials()
         await others(pods, before)
-        await requests.further(50)
         assert await mesh[V2].serials() == kept
-    print(f"certificates renewed: {requests.done} requests, {len(requests.failures)} failures")
-    assert requests.failures == []
+    requests.check("certificates renewed")
+
+
+async def test_policies_change_under_load(mesh: Mesh) -> None:
+    async with load(mesh[WEB]) as requests:
+        for mode in ("PERMISSIVE", "STRICT", "PERMISSIVE"):
+            await mesh.apply(mutual(mode))
+            await mesh.apply(mutual(mode), policy("ALLOW", source(principals=[WEB.principal])))
+            assert (await mesh[STRANGER].caller.ask("app.alpha")).status == 403
+            await mesh.apply(mutual(mode), policy("DENY", operation(paths=["/secret"])))
+            assert (await mesh[WEB].caller.ask("app.alpha", "/secret")).status == 403
+            assert (await mesh[STRANGER].caller.ask("app.alpha")).status == 200
+    requests.check("policies changed")

@@ -8,12 +8,12 @@ from e2e.outcomes.objects import made as _made
 
 ALPHA, BETA = "alpha", "beta"
 APP = "app.alpha.svc.cluster.local"
-APP_IP, EGRESS_IP = "10.96.79.1", "10.96.79.2"
+APP_IP, EGRESS_IP, MIXED_IP = "10.96.79.1", "10.96.79.2", "10.96.79.3"
 HTTP, TCP, DOOR, EXIT = 8080, 9000, 8080, 8443
 """Ports: of applications, and of the gateways."""
-PARTNER, KEYS, JUDGE = "203.0.113.40", "203.0.113.41", "203.0.113.42"
+PARTNER, KEYS, JUDGE, BARE = "203.0.113.40", "203.0.113.41", "203.0.113.42", "10.79.0.41"
 GATE_KEYS = 18080
-"""Of the world: a service outside, a server of keys, an authorizer."""
+"""Of the world: a service outside, a server of keys, an authorizer, a pod without sidecar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,9 @@ class Resident:
     account: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     role: str = "sidecar"
+    """Without one it is no pod of the mesh."""
+    config: Json = field(default_factory=dict)
+    """Of its ProxyConfig, beside what all have."""
 
     @property
     def service_account(self) -> str:
@@ -49,8 +52,15 @@ WEB = Resident("web", "10.79.0.11", labels={"app": "web"})
 STRANGER = Resident("stranger", "10.79.0.12", BETA, labels={"app": "stranger"})
 V1 = Resident("app-1", "10.79.0.21", account="app", labels={"app": "app", "version": "v1"})
 V2 = Resident("app-2", "10.79.0.22", account="app", labels={"app": "app", "version": "v2"})
-INGRESS = Resident("ingress", "10.79.0.31", labels={"istio": "ingress"}, role="router")
+INGRESS = Resident(
+    "ingress",
+    "10.79.0.31",
+    labels={"istio": "ingress", "gateway.networking.k8s.io/gateway-name": "door"},
+    role="router",
+    config={"gatewayTopology": {"numTrustedProxies": 1}},
+)
 EGRESS = Resident("egress", "10.79.0.32", labels={"istio": "egress"}, role="router")
+PLAIN = Resident("plain", BARE, account="app", labels={"app": "mixed"}, role="")
 RESIDENTS = (WEB, STRANGER, V1, V2, INGRESS, EGRESS)
 
 
@@ -105,8 +115,9 @@ def service_objects(name: str, address: str, ports: dict[str, tuple[int, int]], 
 def cluster_objects() -> list[Json]:
     """All that is there before a test says anything."""
     return [
-        *(pod_object(one) for one in RESIDENTS),
+        *(pod_object(one) for one in (*RESIDENTS, PLAIN)),
         *service_objects("app", APP_IP, {"http": (80, HTTP), "tcp-echo": (TCP, TCP)}, V1, V2),
+        *service_objects("mixed", MIXED_IP, {"http": (80, HTTP)}, PLAIN, V1),
         *service_objects("egress", EGRESS_IP, {"https": (443, EXIT)}, EGRESS),
     ]
 
@@ -128,6 +139,16 @@ def policy(action: str, *rules: Json, name: str = "", annotations: Json | None =
     if annotations:
         found["metadata"]["annotations"] = annotations
     return found
+
+
+def source(**said: Any) -> Json:
+    """A rule of AuthorizationPolicy about who calls."""
+    return {"from": [{"source": said}]}
+
+
+def operation(**said: Any) -> Json:
+    """One about what is called."""
+    return {"to": [{"operation": said}]}
 
 
 def _selected() -> Json:

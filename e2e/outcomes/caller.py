@@ -78,6 +78,7 @@ class Caller:
         *,
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
         address: tuple[str, int] | None = None,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
@@ -90,6 +91,7 @@ class Caller:
             path: Path and query, sent as they are.
             method: HTTP method.
             headers: Further headers.
+            body: What is sent.
             address: Where to connect to.
             tls: Over TLS.
             server_name: Another TLS server name.
@@ -102,6 +104,7 @@ class Caller:
             method,
             URL(f"{'https' if tls else 'http'}://{ip}:{port}{path}", encoded=True),
             headers={"host": host, "user-agent": name, **(headers or {})},
+            data=body,
             allow_redirects=False,
             ssl=tls or True,
             server_hostname=(server_name or host) if tls else None,

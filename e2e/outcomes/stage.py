@@ -8,7 +8,7 @@ routes last; so when the mark is there and nothing is warming, everything is the
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,10 @@ class Proxy:
         return len(warming) == 2 and not any(warming.values())
 
 
+Deliver = Callable[[str, Sequence[Json]], Awaitable[None]]
+"""Puts objects where the control plane reads, in place of what was there by that name; the last one last."""
+
+
 @dataclass(slots=True)
 class Stage:
     """Everything that tests use."""
@@ -86,6 +90,7 @@ class Stage:
     work: Workspace
     control_plane: ControlPlane
     stack: AsyncExitStack
+    deliver: Deliver
     proxies: list[Proxy] = field(default_factory=list)
     doors: dict[str, Reservation] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -107,7 +112,7 @@ class Stage:
         usual = [] if any(o["kind"] == "ConfigMap" for o in objects) else [mesh()]
         answer = {"directResponse": {"status": 200, "body": {"string": str(number)}}}
         mark = virtual_service(MARK, answer, gateways=(GATEWAY, f"{NAMESPACE}/mutual", "mesh"))
-        self.work.write("test.yaml", yaml.safe_dump_all([*usual, *objects, mark], sort_keys=False))
+        await self.deliver("test", [*usual, *objects, mark])
         try:
             await asyncio.gather(*(proxy.settle(number) for proxy in self.proxies))
         except AssertionError as error:
@@ -151,25 +156,38 @@ def _usual(work: Workspace) -> Running:
     return ControlPlane.start(work.config, work.directory("control-plane"))
 
 
+def files_in(work: Workspace) -> Deliver:
+    """Objects as files of the served directory."""
+
+    async def deliver(name: str, objects: Sequence[Json]) -> None:
+        work.write(f"{name}.yaml", yaml.safe_dump_all(objects, sort_keys=False))
+
+    return deliver
+
+
 @asynccontextmanager
 async def set_stage(
-    directory: Path, *further: Json, start: Callable[[Workspace], Running] | None = None
+    directory: Path,
+    *further: Json,
+    start: Callable[[Workspace], Running] | None = None,
+    deliver: Deliver | None = None,
 ) -> AsyncIterator[Stage]:
     """Start the control plane with what all tests have, and further objects; end everything with the block.
 
-    `start` starts another than the usual one.
+    `start` starts another than the usual one, `deliver` gives objects to it otherwise than as files.
     """
     async with AsyncExitStack() as stack:
         work = stack.enter_context(workspace(directory, directory, {}))
         control_plane = (start or _usual)(work)
-        stage = Stage(work, await stack.enter_async_context(control_plane), stack)
+        deliver = deliver or files_in(work)
+        stage = Stage(work, await stack.enter_async_context(control_plane), stack, deliver)
         mark = service_entry(MARK, addresses=[MARK_ADDRESS[0]])
         gateways = [
             gateway(server(stage.port("http"), "HTTP", "*"), name="gateway"),
             made("Gateway", "mutual", {"selector": MUTUAL, "servers": [server(stage.port("mutual"), "HTTP", "*")]}),
         ]
         base = [*further, mark, *gateways]
-        work.write("base.yaml", yaml.safe_dump_all(base, sort_keys=False))
-        work.write("test.yaml", yaml.safe_dump(mesh()))
+        await deliver("base", base)
+        await deliver("test", [mesh()])
         await stage.control_plane.wait_ready(SECONDS)
         yield stage

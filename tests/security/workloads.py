@@ -58,3 +58,16 @@ def intermediate(text: str, form=PrivateFormat.TraditionalOpenSSL) -> dict[str, 
         "cert-chain.pem": one + top,
         "root-cert.pem": top,
     }
+
+
+def below(root: Root, text: str) -> Root:
+    """An intermediate CA of a root, as an operator plugs it in."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    top = x509.load_pem_x509_certificate(root.certificate)
+    extensions = [
+        x509.BasicConstraints(ca=True, path_length=0),
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+    ]
+    ca = sign(name(text), top.subject, key.public_key(), load_pem_private_key(root.key, None), extensions)
+    certificate = ca.public_bytes(Encoding.PEM)
+    return Root(certificate, pem(key), certificate, root.bundle)

@@ -60,6 +60,8 @@ class Progress:
     """What a reflector did, and how it is."""
 
     is_synced: bool
+    revision: str
+    """The resourceVersion up to which it was read."""
     lists: int
     watches: int
     failures: int
@@ -112,7 +114,8 @@ class Reflector:
     @property
     def progress(self) -> Progress:
         """How it is now."""
-        return Progress(self.synced.is_set(), self._lists, self._watches, self._backoff.failures, self._error)
+        failures = self._backoff.failures
+        return Progress(self.synced.is_set(), self._version, self._lists, self._watches, failures, self._error)
 
     @property
     def is_missing(self) -> bool:

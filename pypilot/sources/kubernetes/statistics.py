@@ -19,6 +19,8 @@ class KindStatistics:
     state: str
     """`synced`, `syncing`, `not served`, `not read` (cluster-scoped, where only namespaces are read), `unknown`."""
     objects: int = 0
+    revision: str = ""
+    """The resourceVersion up to which it was read; the lowest, where namespaces are read one by one."""
     lists: int = 0
     relists: int = 0
     """Lists after the first, because the watch could not go on."""
@@ -47,6 +49,7 @@ def describe(kind: Kind, plan: Plan, reflectors: Sequence[Reflector], is_discove
         reflectors[0].resource.version,
         "synced" if all(p.is_synced for p in progress) else "syncing",
         sum(len(r.store) for r in reflectors),
+        min((p.revision for p in progress), key=lambda v: (len(v), v)),
         sum(p.lists for p in progress),
         sum(max(0, p.lists - 1) for p in progress),
         sum(p.watches for p in progress),

@@ -128,6 +128,7 @@ async def test_a_watch_that_ends_goes_on_from_its_last_event_or_bookmark() -> No
         await until_(lambda: run.ports.get("a") == 81)
         assert run.seen == [("list", ""), ("watch", "10"), ("watch", "11"), ("watch", "15")]
         assert run.reflector.progress.lists == 1
+        assert run.reflector.progress.revision == "16"
 
 
 async def test_half_an_event_is_no_event() -> None:
