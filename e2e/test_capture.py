@@ -58,12 +58,13 @@ class Servers:
         self.sockets.append(listening)
         threading.Thread(target=self._serve, args=(listening, name), daemon=True).start()
 
-    def transparent(self, inside, port, name):
+    def transparent(self, inside, port, name, host="0.0.0.0"):
         def make():
-            made = socket.socket()
+            level, option = (socket.IPPROTO_IPV6, 75) if ":" in host else (socket.SOL_IP, 19)
+            made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.setsockopt(socket.SOL_IP, 19, 1)  # IP_TRANSPARENT
-            made.bind(("0.0.0.0", port))
+            made.setsockopt(level, option, 1)  # IP_TRANSPARENT
+            made.bind((host, port))
             made.listen()
             return made
 
@@ -118,6 +119,16 @@ class Stage:
         self.pod, self.world = pod, world
         self.tools = Tools(pod.prefix)
 
+    def validate(self, uid, *flags):
+        """Exit status and words of the validation by a process of this user."""
+        text = (
+            "import difflib, gettext, os, sys; from pypilot.cli.iptables import iptables;"
+            f"os.setgid({uid}); os.setuid({uid}); iptables(sys.argv[1:])"
+        )
+        argv = [*self.pod.prefix, sys.executable, "-c", text, "--skip-rule-apply", "--run-validation", *flags]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
     def ask(self, where, host, port, uid=0, source="", kind="tcp"):
         argv = [*where.prefix, sys.executable, "-c", PROBE, str(uid), source, host, str(port), kind]
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
@@ -142,6 +153,7 @@ async def stage(worker_id):
             servers.tcp(pod, "127.0.0.1" if host == "0.0.0.0" else "::1", 15001, "outbound")
             servers.tcp(pod, POD if host == "0.0.0.0" else "fd77::2", 15006, "inbound")
         servers.tcp(pod, "127.0.0.1", 15006, "inbound")
+        servers.tcp(pod, POD, 15001, "outbound")
         servers.tcp(pod, POD, 8080, "application")
         servers.tcp(pod, POD, 15090, "metrics")
         servers.tcp(world, "0.0.0.0", 80, "world")
@@ -211,3 +223,60 @@ async def test_transparent_capture_keeps_the_callers_address(stage):
         assert stage.ask(stage.world, POD, 8080) == f"inbound {POD}:8080"
     finally:
         servers.close()
+
+
+async def test_interfaces_ports_and_groups(stage):
+    """IPT-003, IPT-005, IPT-008."""
+    ask, pod, world = stage.ask, stage.pod, stage.world
+    apply(Capture(exclude_interfaces=("eth0",)), True, stage.tools)
+    assert ask(pod, WORLD, 80) == "world"
+    assert ask(world, POD, 8080) == "application"
+    assert ask(world, "fd77::2", 8080) in ("ConnectionRefusedError", "application")
+    apply(Capture(virtual_interfaces=("eth0",)), False, stage.tools)
+    assert ask(world, POD, 8080) == f"outbound {POD}:8080"  # what comes from a virtual machine goes out
+    apply(Capture(outbound_ranges=(), inbound_ports=(9000,)), False, stage.tools)
+    assert ask(pod, WORLD, 80) == "world"
+    assert ask(world, POD, 8080) == "application"
+    assert ask(world, POD, 9000) == f"inbound {POD}:9000"
+    apply(Capture(exclude_groups=("2000",), exclude_outbound_ports=(9999,)), False, stage.tools)
+    assert ask(pod, WORLD, 80, uid=2000) == "world"
+    assert ask(pod, WORLD, 80, uid=2001) == f"outbound {WORLD}:80"
+    assert ask(pod, WORLD, 9999) == "world"
+    apply(Capture(include_groups=("2000",), uids=("1337", "1400"), gids=("1337", "1400")), False, stage.tools)
+    assert ask(pod, WORLD, 80, uid=2000) == f"outbound {WORLD}:80"
+    assert ask(pod, WORLD, 80, uid=2001) == "world"
+    assert ask(pod, WORLD, 80, uid=1400) == "world"
+
+
+async def test_questions_to_some_name_servers_only(stage):
+    """IPT-006."""
+    apply(Capture(outbound_ranges=(), dns=Dns((FAR, "fd77::1"))), True, stage.tools)
+    assert stage.ask(stage.pod, FAR, 53, kind="udp") == "agent"
+    assert stage.ask(stage.pod, WORLD, 53, kind="udp") == "resolver"
+
+
+async def test_transparent_capture_of_ipv6(stage):
+    """IPT-007, IPT-009."""
+    servers = Servers()
+    servers.transparent(stage.pod, 15106, "transparent", "::")
+    try:
+        apply(Capture(mode="TPROXY", inbound_port=15106), True, stage.tools)
+        assert stage.ask(stage.world, "fd77::2", 8080) == "transparent fd77::2:8080 from fd77::1"
+        assert "::6" in stage.tools.run("ip", "-6", "addr", "show", "dev", "lo")
+        remove(True, stage.tools)
+        assert "lookup 133" not in stage.tools.run("ip", "-6", "rule", "show")
+        assert "::6" not in stage.tools.run("ip", "-6", "addr", "show", "dev", "lo")
+    finally:
+        servers.close()
+
+
+@pytest.mark.parametrize("ipv6", ["--no-ipv6", "--ipv6"])
+async def test_validation(stage, ipv6):
+    """IPT-009: 126 tells whoever repairs pods that they are not captured."""
+    flags = ("-p", "15101", "-z", "15106", ipv6)
+    status, said = await asyncio.to_thread(stage.validate, 1337, *flags, "--probe-timeout", "1s")
+    assert (status, "came to none of Envoy's ports" in said) == (126, True), said
+    apply(Capture(proxy_port=15101, inbound_port=15106), True, stage.tools)
+    assert await asyncio.to_thread(stage.validate, 1337, *flags, "--probe-timeout", "60s") == (0, "")
+    status, said = await asyncio.to_thread(stage.validate, 1337, "-p", "15001", "-z", "15106", ipv6)
+    assert (status, "cannot listen on" in said) == (126, True), said

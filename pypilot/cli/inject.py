@@ -26,8 +26,8 @@ _SETTINGS = (
 def inject(filename: str, config: tuple[str, ...], **flags: Any) -> None:
     """Print documents with sidecars in their pods.
 
-    Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs and Lists of them; labels of namespaces are
-    not looked at. Text without any of them comes out as it went in.
+    Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, DeploymentConfigs, Jobs, CronJobs
+    and Lists of them; labels of namespaces are not looked at. Text without any of them comes out as it went in.
     """
     settings = settings_from({**flags, "config": config})
     from pypilot.assembly import load

@@ -1,9 +1,13 @@
-"""`pypilot iptables`: the init step that sends a pod's traffic to its Envoy. Flags are those of Istio's (INJ-006)."""
+"""`pypilot iptables`: the init step that sends a pod's traffic to its Envoy. Flags are those of Istio's (INJ-006).
+
+Most of them may be given as variables too, by the names that Istio's init container reads: injection hands the pod's
+`proxyMetadata` on to it (IPT-008). A flag wins.
+"""
 
 import sys
-from ipaddress import IPv4Network
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,15 +18,21 @@ from pypilot.proxy.capture.plan import (
     CaptureError,
     Dns,
     name_servers,
+    read_loopback,
     read_ports,
     read_ports_or_all,
     read_ranges,
     read_ranges_or_all,
     read_words_or_all,
+    seconds_of,
     words,
 )
+from pypilot.proxy.capture.validation import ValidationError, validate
 
-_FAILED = 1
+_FAILED: Final = 1
+_NOT_VALID: Final = 126
+"""By which whoever repairs pods knows that it was the validation that failed (IPT-009)."""
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _capture(given: dict[str, Any]) -> Capture:
@@ -49,7 +59,7 @@ def _capture(given: dict[str, Any]) -> Capture:
         drop_invalid=given["drop_invalid"],
         include_groups=read_words_or_all(given["owner_groups_include"]),
         exclude_groups=words(given["owner_groups_exclude"]),
-        loopback=IPv4Network(given["host_ipv4_loopback_cidr"]),
+        loopback=read_loopback(given["host_ipv4_loopback_cidr"], "--host-ipv4-loopback-cidr"),
     )
 
 
@@ -60,13 +70,32 @@ def _resolv_conf() -> str:
         raise CaptureError(f"--redirect-dns: /etc/resolv.conf cannot be read: {error.strerror}") from None
 
 
+def _flag(*names: str, env: str = "", **more: Any) -> Callable[[_F], _F]:
+    """An option and its variables: its long name in capitals, and others."""
+    long = next(name for name in names if name.startswith("--"))
+    variables = [long.removeprefix("--").replace("-", "_").upper(), *env.split()]
+    return click.option(*names, envvar=variables, **more)
+
+
+def _switch(name: str, text: str, env: str = "") -> Callable[[_F], _F]:
+    return _flag(name, env=env, is_flag=True, help=text)
+
+
+def _text(*names: str, default: str = "", text: str, env: str = "") -> Callable[[_F], _F]:
+    return _flag(*names, env=env, default=default, show_default=bool(default), help=text)
+
+
+def _port(*names: str, default: int, text: str) -> Callable[[_F], _F]:
+    return _flag(*names, default=default, type=click.IntRange(1, 65535), show_default=True, help=text)
+
+
 @click.command()
 @click.option("-p", "--envoy-port", default=15001, show_default=True, help="Where Envoy takes outbound connections.")
-@click.option("-z", "--inbound-capture-port", default=15006, show_default=True, help="Where it takes inbound ones.")
-@click.option("-e", "--inbound-tunnel-port", default=15008, show_default=True, help="HBONE; never redirected.")
-@click.option("-u", "--proxy-uid", default="1337", show_default=True, help="User ids of Envoy, separated by commas.")
-@click.option("-g", "--proxy-gid", default="", help="Group ids of Envoy; the user ids unless given.")
-@click.option(
+@_port("-z", "--inbound-capture-port", default=15006, text="Where it takes inbound ones.")
+@_port("-e", "--inbound-tunnel-port", default=15008, text="HBONE; never redirected.")
+@_text("-u", "--proxy-uid", default="1337", text="User ids of Envoy, separated by commas.")
+@_text("-g", "--proxy-gid", text="Group ids of Envoy; the user ids unless given.")
+@_flag(
     "-m",
     "--istio-inbound-interception-mode",
     type=click.Choice(["REDIRECT", "TPROXY"]),
@@ -74,34 +103,60 @@ def _resolv_conf() -> str:
     show_default=True,
     help="How inbound connections come to Envoy; TPROXY keeps the caller's address.",
 )
-@click.option("-b", "--istio-inbound-ports", default="*", show_default=True, help="Inbound ports; empty: none.")
-@click.option("-d", "--istio-local-exclude-ports", default="", help="Inbound ports that are left alone.")
-@click.option("-i", "--istio-service-cidr", default="*", show_default=True, help="Outbound ranges; empty: none.")
-@click.option("-x", "--istio-service-exclude-cidr", default="", help="Outbound ranges that are left alone.")
-@click.option("-q", "--istio-outbound-ports", default="", help="Outbound ports to capture wherever they go.")
-@click.option("-o", "--istio-local-outbound-ports-exclude", default="", help="Outbound ports that are left alone.")
-@click.option("-c", "--istio-exclude-interfaces", default="", help="Interfaces that are left alone.")
-@click.option("-k", "--kube-virt-interfaces", default="", help="Interfaces of virtual machines: theirs is outbound.")
-@click.option("--redirect-dns", is_flag=True, help="Send DNS to the agent.")
-@click.option("--capture-all-dns", is_flag=True, help="All DNS, not only that to the servers of /etc/resolv.conf.")
-@click.option("--drop-invalid", is_flag=True, help="Drop packets that belong to no connection.")
-@click.option("--owner-groups-include", default="*", show_default=True, help="Groups whose traffic is outbound.")
-@click.option("--owner-groups-exclude", default="", help="Groups whose traffic is left alone.")
-@click.option("--host-ipv4-loopback-cidr", default="127.0.0.1/32", show_default=True, help="What is local in IPv4.")
+@_text("-b", "--istio-inbound-ports", default="*", text="Inbound ports; empty: none.")
+@_text("-d", "--istio-local-exclude-ports", text="Inbound ports that are left alone.")
+@_text("-i", "--istio-service-cidr", default="*", text="Outbound ranges; empty: none.")
+@_text("-x", "--istio-service-exclude-cidr", text="Outbound ranges that are left alone.")
+@_text("-q", "--istio-outbound-ports", text="Outbound ports to capture wherever they go.")
+@_text("-o", "--istio-local-outbound-ports-exclude", text="Outbound ports that are left alone.")
+@_text("-c", "--istio-exclude-interfaces", text="Interfaces that are left alone.")
+@_text("-k", "--kube-virt-interfaces", text="Interfaces of virtual machines: theirs is outbound.")
+@_switch("--redirect-dns", "Send DNS to the agent.", env="ISTIO_META_DNS_CAPTURE")
+@_switch("--capture-all-dns", "All DNS, not only that to the servers of /etc/resolv.conf.")
+@_switch("--drop-invalid", "Drop packets that belong to no connection.", env="INVALID_DROP")
+@_text(
+    "--owner-groups-include",
+    default="*",
+    text="Groups whose traffic is outbound.",
+    env="ISTIO_OUTBOUND_OWNER_GROUPS",
+)
+@_text("--owner-groups-exclude", text="Groups whose traffic is left alone.", env="ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE")
+@_text(
+    "--host-ipv4-loopback-cidr",
+    default="127.0.0.1/32",
+    text="What is local in IPv4.",
+    env="ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
+)
 @click.option("--ipv6/--no-ipv6", default=None, help="Rule IPv6 too; by default if there is an address of it.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the rules and do nothing.")
-@click.option("--cleanup-only", is_flag=True, help="Take all rules away.")
+@_flag("-n", "--dry-run", is_flag=True, help="Print the rules and do nothing.")
+@_switch("--cleanup-only", "Take all rules away.")
+@_switch("--skip-rule-apply", "Leave the rules as they are; with --run-validation.")
+@_switch("--run-validation", "See by a connection whether capture works; run this as Envoy's user.")
+@_port("--iptables-probe-port", default=15002, text="Port of that connection.")
+@_text("--probe-timeout", default="5s", text="How long it may take.")
+@click.option("--log_output_level", hidden=True, expose_value=False, help="Of Istio's; nothing is logged here.")
+@click.option("--log_as_json", is_flag=True, hidden=True, expose_value=False, help="Likewise.")
+@click.option("--force-apply", is_flag=True, hidden=True, expose_value=False, help="Always so.")
+@click.option("--reconcile", is_flag=True, hidden=True, expose_value=False, help="Always so.")
+@click.option("--dual-stack", is_flag=True, hidden=True, expose_value=False, help="Seen by the addresses.")
 def iptables(ipv6: bool | None, dry_run: bool, cleanup_only: bool, **given: Any) -> None:
     """Send this network namespace's TCP traffic to Envoy. May be repeated: the last call holds."""
     try:
         capture = _capture(given)
+        seconds = seconds_of(given["probe_timeout"], "--probe-timeout")
         with_ipv6 = kernel.has_ipv6() if ipv6 is None else ipv6
         if dry_run:
             click.echo(kernel.preview(capture, with_ipv6), nl=False)
-        elif cleanup_only:
+            return
+        if cleanup_only:
             kernel.remove(with_ipv6)
-        else:
+        elif not given["skip_rule_apply"]:
             kernel.apply(capture, with_ipv6)
-    except (CaptureError, ValueError, kernel.KernelError) as error:
+        if given["run_validation"]:
+            validate(capture, given["iptables_probe_port"], seconds, with_ipv6)
+    except ValidationError as error:
+        click.echo(f"pypilot iptables: the pod's traffic is not captured: {error}", err=True)
+        sys.exit(_NOT_VALID)
+    except (CaptureError, kernel.KernelError) as error:
         click.echo(f"pypilot iptables: {error}", err=True)
         sys.exit(_FAILED)

@@ -23,6 +23,7 @@ COMMANDS = {
     "proxy": _Entry("pypilot.cli.proxy", "proxy", "Run an Envoy with its identity: sidecar or gateway."),
     "token": _Entry("pypilot.cli.token", "token", "Keys and tokens of service accounts, without a cluster."),
     "inject": _Entry("pypilot.cli.inject", "inject", "Print workloads with sidecars in their pods."),
+    "request": _Entry("pypilot.cli.request", "request", "Ask this pod's proxy something."),
     "wait": _Entry("pypilot.cli.wait", "wait", "Wait until the proxy of this pod is ready."),
     "iptables": _Entry("pypilot.cli.iptables", "iptables", "Send a pod's traffic to its Envoy."),
     "echo": _Entry("pypilot.cli.echo", "echo", "Answer HTTP requests with what was seen, for samples."),

@@ -58,7 +58,7 @@ def _injected(pod: Json, namespace: str, installation: Installation, variables: 
     network = pod["metadata"]["labels"].get(_NETWORK) or variables.get("ISTIO_META_NETWORK", "")
     network = network or installation.config.values.network
     variables = {**variables, **({"ISTIO_META_NETWORK": network} if network else {})}
-    target = Target(installation, pod, namespace, proxy_config, variables)
+    target = Target(installation, pod, namespace, proxy_config)
     _strip(target, before)
 
     template = _template(target, proxy_config)
@@ -69,6 +69,7 @@ def _injected(pod: Json, namespace: str, installation: Installation, variables: 
     if network:
         merged["metadata"]["labels"][_NETWORK] = network
     if (proxy := proxy_of(merged, PROXY)) is not None:
+        _set_variables(proxy, variables)
         _point_at_agent(merged, proxy, target, before)
     merged["metadata"]["annotations"][STATUS] = _status(template, installation.revision)
     _order(merged, holds_application(target))
@@ -198,6 +199,12 @@ def _follow_user(merged: Json, overlay: Json, transparent: bool) -> None:
     if user and "-u" in arguments[:-1] and init is not None:
         at = arguments.index("-u") + 1
         init["args"] = [*arguments[:at], str(user), *arguments[at + 1 :]]
+
+
+def _set_variables(proxy: Json, variables: Mapping[str, str]) -> None:
+    """What the webhook's path and the network say wins over the user's own: they tell where the pod is."""
+    others = [e for e in proxy.get("env") or () if e["name"] not in variables]
+    proxy["env"] = [*others, *({"name": name, "value": value} for name, value in sorted(variables.items()))]
 
 
 def _point_at_agent(merged: Json, proxy: Json, target: Target, before: Json | None) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pypilot.injection.names import PROXY, REVISION, sidecar_annotation
+from pypilot.injection.names import PROXY, REVISION, STATUS_PORT, sidecar_annotation
 from pypilot.injection.pod import Json, proxy_of
 from pypilot.injection.target import Target
 
@@ -55,14 +55,13 @@ def variables(target: Target, proxy_config: Mapping[str, Any]) -> list[Json]:
         "SERVICE_ACCOUNT": _field("spec.serviceAccountName"),
         "HOST_IP": _field("status.hostIP"),
         "ISTIO_CPU_LIMIT": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}},
-        "PROXY_CONFIG": json.dumps(proxy_config, sort_keys=True),
+        "PROXY_CONFIG": json.dumps(_told(target, proxy_config), sort_keys=True),
         "ISTIO_META_POD_PORTS": json.dumps(app_ports, sort_keys=True),
         "ISTIO_META_APP_CONTAINERS": ",".join(c["name"] for c in target.application_containers),
         "GOMEMLIMIT": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}},
         "ISTIO_META_CLUSTER_ID": installation.cluster_id,
         "ISTIO_META_NODE_NAME": _field("spec.nodeName"),
         "ISTIO_META_INTERCEPTION_MODE": target.mode,
-        "ISTIO_META_NETWORK": values.network,
         "ISTIO_META_WORKLOAD_NAME": first(
             target.pod["metadata"]["labels"], "service.istio.io/workload-name", default=workload.name
         ),
@@ -76,14 +75,18 @@ def variables(target: Target, proxy_config: Mapping[str, Any]) -> list[Json]:
             else {}
         ),
         **target.metadata,
-        **target.variables,
     }
-    optional = {"ISTIO_META_NETWORK", "ISTIO_META_WORKLOAD_NAME", "ISTIO_META_OWNER"}
+    optional = {"ISTIO_META_WORKLOAD_NAME", "ISTIO_META_OWNER"}
     return [
         {"name": n, "value": v} if isinstance(v, str) else {"name": n, "valueFrom": v}
         for n, v in plural.items()
         if v or n not in optional
     ]
+
+
+def _told(target: Target, proxy_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ProxyConfig, with the port that the pod's probes were sent to."""
+    return {**proxy_config, **({"statusPort": target.status_port} if STATUS_PORT in target.annotations else {})}
 
 
 def arguments(target: Target, role: str) -> list[str]:
@@ -93,8 +96,13 @@ def arguments(target: Target, role: str) -> list[str]:
         *("proxy", role, "--domain", f"$(POD_NAMESPACE).svc.{target.installation.cluster_domain}"),
         f"--proxyLogLevel={target.side('logLevel', values.log_level)}",
         f"--proxyComponentLogLevel={target.side('componentLogLevel', values.component_log_level)}",
-        f"--log_output_level={target.side('agentLogLevel', values.agent_log_level)}",
+        log_level(target),
     ]
+
+
+def log_level(target: Target) -> str:
+    """The argument that says how much the agent and the init container log."""
+    return f"--log_output_level={target.side('agentLogLevel', target.values.agent_log_level)}"
 
 
 def pull_policy(target: Target) -> Json:

@@ -10,7 +10,9 @@ from pypilot.injection.errors import InjectionError
 
 Json = dict[str, Any]
 _CRON_JOB = re.compile(r"(.+)-\d{8,10}")
-_HASHES = {"pod-template-hash": "Deployment", "rollouts-pod-template-hash": "Rollout"}
+_HASHES = {"pod-template-hash": ("", "Deployment"), "rollouts-pod-template-hash": ("v1alpha1", "Rollout")}
+"""Label -> (version if it is not the ReplicaSet's, kind) of what is above a ReplicaSet."""
+_DEPLOYMENT_CONFIG = "deploymentconfig"
 
 
 class _Shape(msgspec.Struct, rename="camel"):
@@ -180,10 +182,12 @@ def workload_of(pod: Mapping[str, Any]) -> Workload:
         return Workload("v1", "Pod", name)
     version, kind, owner_name = (owner.get(key) or "" for key in ("apiVersion", "kind", "name"))
     if kind == "ReplicaSet":
-        for label, above in _HASHES.items():
+        for label, (other, above) in _HASHES.items():
             suffix = metadata["labels"].get(label)
             if suffix and owner_name.endswith(f"-{suffix}"):
-                return Workload(version, above, owner_name.removesuffix(f"-{suffix}"))
+                return Workload(other or version, above, owner_name.removesuffix(f"-{suffix}"))
+    if kind == "ReplicationController" and (config := metadata["labels"].get(_DEPLOYMENT_CONFIG)):
+        return Workload(version, "DeploymentConfig", config)
     if kind == "Job" and (found := _CRON_JOB.fullmatch(owner_name)):
         return Workload("batch/v1", "CronJob", found[1])
     return Workload(version, kind, owner_name or name)

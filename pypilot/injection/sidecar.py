@@ -47,9 +47,9 @@ def _init(target: Target) -> list[Json]:
     if target.mode == "NONE":
         return []
     values, traffic = target.values, target.traffic
-    excluded = [*_PROXY_PORTS, *([str(target.status_port)] if target.status_port else ())]
-    more = traffic("excludeInboundPorts", values.exclude_inbound_ports)
-    excluded += [p.strip() for p in more.split(",") if p.strip() and p.strip() not in excluded]
+    more = traffic("excludeInboundPorts", values.exclude_inbound_ports).split(",")
+    more += [str(target.status_port)] if target.status_port else []
+    excluded = dict.fromkeys((*_PROXY_PORTS, *(port.strip() for port in more if port.strip())))
     arguments = [
         "istio-iptables",
         *("-p", str(target.installation.proxy_port), "-z", str(target.installation.inbound_port)),
@@ -69,6 +69,7 @@ def _init(target: Target) -> list[Json]:
         arguments += [flag, text] if text else []
     if target.metadata.get("ISTIO_META_DNS_CAPTURE") == "true":
         arguments.append("--redirect-dns")
+    arguments.append(parts.log_level(target))
     environment = [{"name": n, "value": v} for n, v in target.metadata.items()]
     return [
         {
@@ -110,12 +111,20 @@ def _proxy(target: Target, proxy_config: Mapping[str, Any]) -> Json:
 
 
 def _lifecycle(target: Target) -> Json:
-    """What holds the application back until the proxy is ready (PC-005); native sidecars do that by themselves."""
+    """What holds the application back until the proxy is ready (PC-005).
+
+    Native sidecars do that by themselves. They are asked to end only after the application has, so draining starts
+    with the pod's end (INJ-005).
+    """
     if target.values.lifecycle:
         return {"lifecycle": dict(target.values.lifecycle)}
-    if holds_application(target) and not target.native:
-        return {"lifecycle": {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}}}
-    return {}
+    if not target.native:
+        command = ["pilot-agent", "wait"]
+        return {"lifecycle": {"postStart": {"exec": {"command": command}}}} if holds_application(target) else {}
+    if not target.status_port:
+        return {}
+    command = ["pilot-agent", "request", f"--debug-port={target.status_port}", "POST", "drain"]
+    return {"lifecycle": {"preStop": {"exec": {"command": command}}}}
 
 
 def holds_application(target: Target) -> bool:

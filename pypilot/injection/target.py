@@ -49,8 +49,6 @@ class Target:
     namespace: str
     proxy_config: Mapping[str, Any]
     """The effective one (PC-001)."""
-    variables: Mapping[str, str]
-    """Variables of the proxy that the path of the webhook names."""
 
     @property
     def values(self) -> ProxyValues:
@@ -77,7 +75,7 @@ class Target:
     @property
     def native(self) -> bool:
         """As a native sidecar; an annotation wins over what Kubernetes can do (INJ-005)."""
-        return self.said(NATIVE, str(self.installation.native_sidecars).lower()) != "false"
+        return (self.said(NATIVE, "") or str(self.installation.native_sidecars).lower()) != "false"
 
     @property
     def status_port(self) -> int:

@@ -1,4 +1,10 @@
-"""What is captured, as rules: order, options, replacement (IPT-001…008). Their effect: e2e/test_capture.py."""
+"""What is captured, as rules: order, options, replacement (IPT-001…009). Their effect: e2e/test_capture.py.
+
+`tests/golden_capture/CASE/in.txt` holds flags, `out.txt` the rules that they give; refresh with `--update-golden`.
+"""
+
+import shlex
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,13 +19,30 @@ from pypilot.proxy.capture.plan import (
     CaptureError,
     Dns,
     name_servers,
+    read_loopback,
     read_ports,
     read_ports_or_all,
     read_ranges,
     read_ranges_or_all,
+    seconds_of,
 )
 from pypilot.proxy.capture.restore import read_saved, restore_text
 from pypilot.proxy.capture.rules import tables
+
+
+GOLDEN = Path(__file__).parents[1] / "golden_capture"
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDEN.iterdir()))
+def test_golden(case, request):
+    flags = shlex.split((GOLDEN / case / "in.txt").read_text())
+    done = CliRunner().invoke(iptables, ["--no-ipv6", *flags, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    path = GOLDEN / case / "out.txt"
+    if request.config.getoption("--update-golden"):
+        path.write_text(done.output)
+    assert path.exists(), "no out.txt: run pytest --update-golden"
+    assert done.output == path.read_text()
 
 
 def chain(capture, name, table="nat", family=4):
@@ -206,3 +229,49 @@ def test_the_command_prints_rules_and_names_bad_flags():
     done = CliRunner().invoke(iptables, ["--dry-run", "-x", "nonsense"])
     assert done.exit_code == 1
     assert "-x: 'nonsense' is not a CIDR" in done.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags"),
+    [
+        ({"ISTIO_OUTBOUND_OWNER_GROUPS": "java,202"}, ["--owner-groups-include", "java,202"]),
+        ({"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE": "ftp"}, ["--owner-groups-exclude", "ftp"]),
+        ({"INVALID_DROP": "true"}, ["--drop-invalid"]),
+        ({"ISTIO_META_DNS_CAPTURE": "true", "CAPTURE_ALL_DNS": "true"}, ["--redirect-dns", "--capture-all-dns"]),
+        ({"ISTIO_META_DNS_CAPTURE": "false", "INVALID_DROP": ""}, []),
+        ({"ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR": "127.0.0.0/8"}, ["--host-ipv4-loopback-cidr", "127.0.0.0/8"]),
+        ({"ISTIO_SERVICE_EXCLUDE_CIDR": "10.1.0.0/16"}, ["-x", "10.1.0.0/16"]),
+    ],
+)
+def test_variables_that_istios_init_container_reads(variables, flags):
+    """IPT-006, IPT-008: they come from `proxyMetadata`."""
+    common = ["--dry-run", "--no-ipv6", "--log_output_level=default:info", "--force-apply"]
+    by_variable = CliRunner().invoke(iptables, common, env=variables)
+    by_flag = CliRunner().invoke(iptables, [*common, *flags])
+    assert (by_variable.exit_code, by_flag.exit_code) == (0, 0)
+    assert by_variable.output == by_flag.output
+    assert (by_flag.output == CliRunner().invoke(iptables, common).output) is (not flags)
+
+
+def test_a_flag_wins_over_a_variable():
+    done = CliRunner().invoke(iptables, ["--dry-run", "--no-ipv6", "-b", "80"], env={"ISTIO_INBOUND_PORTS": "*"})
+    assert "--dport 80 -j ISTIO_IN_REDIRECT" in done.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--owner-groups-include", ",".join(map(str, range(65)))], "65 groups, 64 at most"),
+        (["--host-ipv4-loopback-cidr", "10.0.0.0/8"], "'10.0.0.0/8' is not a range of 127.0.0.0/8"),
+        (["--probe-timeout", "soon"], "'soon' is not a duration"),
+    ],
+)
+def test_what_no_rule_can_hold_is_refused(flags, said):
+    done = CliRunner().invoke(iptables, ["--dry-run", *flags])
+    assert done.exit_code == 1
+    assert said in done.output
+
+
+def test_durations_and_loopback():
+    assert [seconds_of(text, "") for text in ("5s", "250ms", "1.5m")] == [5.0, 0.25, 90.0]
+    assert str(read_loopback("127.0.0.1/8", "")) == "127.0.0.0/8"

@@ -1,12 +1,17 @@
 """What of a pod's traffic is captured, in the words of Istio's annotations and flags (IPT, INJ-015). Pure."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Literal
+from typing import Final, Literal
 
 Network = IPv4Network | IPv6Network
 Mode = Literal["REDIRECT", "TPROXY"]
+_MOST_GROUPS: Final = 64
+"""They stand in one rule, whose length the kernel limits."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 class CaptureError(ValueError):
@@ -64,6 +69,15 @@ class Capture:
     exclude_groups: tuple[str, ...] = ()
     loopback: IPv4Network = IPv4Network("127.0.0.1/32")
 
+    def __post_init__(self) -> None:
+        """Refuse what one rule cannot hold.
+
+        Raises:
+            CaptureError: too many groups are included.
+        """
+        if not isinstance(self.include_groups, Everything) and len(self.include_groups) > _MOST_GROUPS:
+            raise CaptureError(f"--owner-groups-include: {len(self.include_groups)} groups, {_MOST_GROUPS} at most")
+
     @property
     def takes_loopback(self) -> bool:
         """A captured range holds loopback addresses."""
@@ -118,6 +132,33 @@ def read_ranges_or_all(text: str, what: str) -> tuple[Network, ...] | Everything
 def read_words_or_all(text: str) -> tuple[str, ...] | Everything:
     """Words of a comma list, or `*`."""
     return ALL if text.strip() == "*" else words(text)
+
+
+def read_loopback(text: str, what: str) -> IPv4Network:
+    """A range of 127.0.0.0/8.
+
+    Raises:
+        CaptureError: it is none.
+    """
+    try:
+        found = IPv4Network(text, strict=False)
+    except ValueError:
+        found = IPv4Network("0.0.0.0/0")
+    if not found.is_loopback:
+        raise CaptureError(f"{what}: {text!r} is not a range of 127.0.0.0/8")
+    return found
+
+
+def seconds_of(text: str, what: str) -> float:
+    """A duration such as `5s`.
+
+    Raises:
+        CaptureError: it is none.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise CaptureError(f"{what}: {text!r} is not a duration")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def name_servers(resolv_conf: str) -> tuple[str, ...]:

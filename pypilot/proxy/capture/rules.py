@@ -3,7 +3,7 @@
 Every rule stands in a chain of ours; the kernel's own chains only jump there (`Table.hooks`), so that all can be
 replaced and taken away again. Order and effect are those of Istio's init container.
 
-Source: IPT-001…008.
+Source: IPT-001…009.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ Family = Literal[4, 6]
 Rule = tuple[str, ...]
 
 MARK: Final = "1337"
-"""Of packets that TPROXY hands to Envoy."""
+"""Of packets that TPROXY hands to Envoy, and of what Envoy then sends on with its caller's address."""
 OUTBOUND_MARK: Final = "1338"
+"""Of packets from Envoy to its own application by the pod's address."""
 ROUTE_TABLE: Final = "133"
 PASSTHROUGH: Final[dict[Family, str]] = {4: "127.0.0.6/32", 6: "::6/128"}
 """From where Envoy connects to the application (IPT-003)."""
@@ -191,10 +192,14 @@ def _raw(capture: Capture, family: Family) -> Table:
 
 def _mangle(capture: Capture, family: Family) -> Table:
     mangle = Table("mangle")
+    transparent = capture.mode == "TPROXY" and capture.inbound_ports != ()
+    for interface in capture.exclude_interfaces if transparent else ():
+        mangle.add("ISTIO_PREROUTING", "-i", interface, "-j", "RETURN")
+        mangle.add("ISTIO_OUTPUT", "-o", interface, "-j", "RETURN")
     if capture.drop_invalid:
         mangle.add("ISTIO_PREROUTING", "-m", "conntrack", "--ctstate", "INVALID", "-j", "ISTIO_DROP")
         mangle.add("ISTIO_DROP", "-j", "DROP")
-    if capture.mode == "TPROXY" and capture.inbound_ports != ():
+    if transparent:
         _transparent(mangle, capture, family)
     if "ISTIO_PREROUTING" in mangle.chains:
         mangle.hook("PREROUTING", "-j", "ISTIO_PREROUTING")
@@ -209,19 +214,17 @@ def _transparent(mangle: Table, capture: Capture, family: Family) -> None:
     def inbound(*rule: str) -> None:
         mangle.add("ISTIO_INBOUND", *rule)
 
-    loopback = _loopback(capture, family)
+    loopback, marked = _loopback(capture, family), ("-m", "mark", "--mark", MARK)
     mangle.add("ISTIO_DIVERT", "-j", "MARK", "--set-mark", MARK)
     mangle.add("ISTIO_DIVERT", "-j", "ACCEPT")
     to_envoy = ("--tproxy-mark", f"{MARK}/0xffffffff", "--on-port", str(capture.inbound_port))
     mangle.add("ISTIO_TPROXY", "!", "-d", loopback, "-p", "tcp", "-j", "TPROXY", *to_envoy)
     mangle.add("ISTIO_PREROUTING", "-p", "tcp", "-j", "ISTIO_INBOUND")
-    mangle.add("ISTIO_PREROUTING", "-p", "tcp", "-m", "mark", "--mark", MARK, "-j", "CONNMARK", "--save-mark")
-    inbound("-p", "tcp", "-m", "mark", "--mark", MARK, "-j", "RETURN")  # has been here
+    mangle.add("ISTIO_PREROUTING", "-p", "tcp", *marked, "-j", "CONNMARK", "--save-mark")
+    inbound("-p", "tcp", *marked, "-j", "RETURN")  # has been here
     inbound("-p", "tcp", "-s", PASSTHROUGH[family], "-i", "lo", "-j", "RETURN")
     inbound("-p", "tcp", "-i", "lo", "-m", "mark", "!", "--mark", OUTBOUND_MARK, "-j", "RETURN")
     inbound("-p", "tcp", "--dport", str(capture.tunnel_port), "-j", "RETURN")
-    for interface in capture.exclude_interfaces:
-        inbound("-i", interface, "-j", "RETURN")
     if isinstance(capture.inbound_ports, Everything):
         for port in capture.exclude_inbound_ports:
             inbound("-p", "tcp", "--dport", str(port), "-j", "RETURN")
@@ -233,7 +236,7 @@ def _transparent(mangle: Table, capture: Capture, family: Family) -> None:
         inbound("-p", "tcp", *port_match, *known, "-j", "ISTIO_DIVERT")
         inbound("-p", "tcp", *port_match, "-j", "ISTIO_TPROXY")
     out = ("-p", "tcp", "-o", "lo")
-    mangle.add("ISTIO_OUTPUT", *out, "-m", "mark", "--mark", MARK, "-j", "RETURN")
+    mangle.add("ISTIO_OUTPUT", *out, *marked, "-j", "RETURN")
     for flag, owner in _owners(capture):
         mine = ("-m", "owner", flag, owner)
         mangle.add("ISTIO_OUTPUT", "!", "-d", loopback, *out, *mine, "-j", "MARK", "--set-mark", OUTBOUND_MARK)
