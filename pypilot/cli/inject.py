@@ -42,10 +42,11 @@ def inject(filename: str, config: tuple[str, ...], **flags: Any) -> None:
     for problem in problems:
         click.echo(problem_line(problem), err=True)
     try:
-        text = sys.stdin.read() if filename == "-" else Path(filename).read_text()
+        data = sys.stdin.buffer.read() if filename == "-" else Path(filename).read_bytes()
+        text = data.decode()
         injection = parse_injection_config(config_text(engine.world))
         installation = installation_of(engine.world, injection, settings.proxy_image, settings.native_sidecars)
-        click.echo(inject_text(text, installation), nl=False)
+        click.echo(inject_text(text, installation).encode(), nl=False)
     except YamlError as error:
         raise click.ClickException(f"{filename}:{error.line + 1}: not valid YAML: {error}") from None
     except (InjectionError, UnicodeDecodeError) as error:

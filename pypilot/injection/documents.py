@@ -39,17 +39,21 @@ def inject_text(text: str, installation: Installation) -> str:
         InjectionError: a pod cannot be injected; names the object.
         YamlError: a document is not YAML.
     """
-    out = ""
+    out, at = "", 0
     for chunk in split_documents(text):
         data, _ = load_document("\n" * chunk.line + chunk.text)
+        begins = text.index(chunk.text, at)
+        between, at = text[at:begins], begins + len(chunk.text)
         changed = inject_document(data, installation)
-        out += "\n" if out and not out.endswith("\n") else ""
         if changed is data:
-            out += chunk.text
+            out += between + chunk.text
         else:
-            out += "---\n" if chunk.text.startswith("---") else ""
+            out += between
+            out += "\n" if out and not out.endswith("\n") else ""
+            out += "---\n" if out.strip() or chunk.text.startswith("---") else ""
             out += yaml.dump(changed, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
-    return out
+            out += "..." if chunk.text.endswith("\n...") else ""  # the next one may have no marker
+    return out + text[at:]
 
 
 def inject_document(document: Any, installation: Installation) -> Any:

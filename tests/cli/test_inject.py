@@ -39,6 +39,36 @@ def test_documents_without_pods_keep_their_text():
     assert [c["name"] for c in pod["spec"]["initContainers"]] == ["istio-init", "istio-proxy"]
 
 
+UNTOUCHED = (
+    b"\r\n# Lines of Windows.\r\napiVersion: v1\r\nkind: Service\r\nmetadata: {name: w}\r\n",
+    b"---\n\n",
+    b"---  # a marker with words\n# only words\n",
+    b'--- \n{"kind":\t"X", "items": [1,  2] }\n\n\n',
+    '---\nkind: ConfigMap\napiVersion: v1\ndata: {a: "gr\u00fc\u00df", b: 0x1F, c: 1e3, d: &x [1], e: *x}\n'.encode(),
+    b"---\nkind: ConfigMap\napiVersion: v1\ndata:\n  a: |\n    --- x\n    ---\n    y",
+)
+
+
+def injected_bytes(data):
+    return CliRunner().invoke(main, ["inject", "-f", "-"], input=data).stdout_bytes
+
+
+def test_what_is_not_injected_into_keeps_every_byte():
+    assert injected_bytes(b"".join(UNTOUCHED)) == b"".join(UNTOUCHED)
+    pod = b"---\n{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: i}]}}\n"
+    before, after = UNTOUCHED[:3], UNTOUCHED[3:]
+    result = injected_bytes(b"".join((*before, pod, *after)))
+    assert result.startswith(b"".join(before) + b"---\napiVersion: v1\n")
+    assert result.endswith(b"\n" + b"".join(after))
+    assert result.count(b"name: istio-proxy") == 1
+
+
+def test_documents_that_only_an_end_marker_parts():
+    pod = b"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: i}]}}\n...\n"
+    made = list(yaml.safe_load_all(injected_bytes(pod + pod)))
+    assert [len(each["spec"]["initContainers"]) for each in made] == [2, 2]
+
+
 def test_the_mesh_is_read_from_files(tmp_path):
     mesh = tmp_path / "mesh.yaml"
     mesh.write_text(
@@ -109,6 +139,38 @@ def test_wait_returns_once_the_proxy_is_ready():
     result = CliRunner().invoke(main, ["wait", "--url", url, "--timeoutSeconds", "0"])
     assert result.exit_code == 1
     assert "not ready" in result.stderr
+
+
+class _Drained(http.server.BaseHTTPRequestHandler):
+    asked: list[tuple[str, str]] = []
+
+    def do_POST(self):
+        self.asked.append((self.command, self.path))
+        self.send_response(200 if self.path == "/drain" else 404)
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_request_asks_the_proxy_of_this_pod():
+    """INJ-005: by which a native sidecar begins to drain when its pod ends."""
+    _Drained.asked = []
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Drained)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = f"--debug-port={server.server_address[1]}"
+    try:
+        done = CliRunner().invoke(main, ["request", port, "POST", "drain"])
+        assert (done.exit_code, done.output) == (0, "OK\n")
+        done = CliRunner().invoke(main, ["request", port, "POST", "/other", "body"])
+        assert (done.exit_code, "HTTP status 404" in done.output) == (1, True)
+        assert _Drained.asked == [("POST", "/drain"), ("POST", "/other")]
+    finally:
+        server.shutdown()
+        server.server_close()
+    done = CliRunner().invoke(main, ["request", port, "POST", "drain"])
+    assert (done.exit_code, "refused" in done.output) == (1, True)
 
 
 def test_istios_name_of_the_init_step_is_known():
