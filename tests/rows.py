@@ -19,11 +19,15 @@ ROOT = Path(__file__).parent
 DONE = (
     *("MESH", "PC", "NODE", "KSVC", "VS", "RDS", "DR", "SE", "WE", "SC"),
     *("GW", "LIS", "FILT", "EDS", "OUT", "SDS", "NDS", "EF"),
+    *("BOOT", "INJ", "IPT", "VAL"),
 )
 """The sections whose P0 rows must be named."""
 
 _ID = re.compile(r"\b([A-Z]+)-(\d{3})(?:…(\d{3}))?")
-_NAMING = ("tests/**/*.py", "e2e/**/*.py", "tests/golden/*/*/in.yaml", "tests/parity/proofs.yaml")
+_NAMING = (
+    *("tests/**/*.py", "e2e/**/*.py", "tests/parity/proofs.yaml"),
+    *("tests/golden/*/*/in.yaml", "tests/golden_injection/*/in.yaml"),
+)
 _NOT_NAMING = (Path(__file__).name, "test_rows.py")
 
 

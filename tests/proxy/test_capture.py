@@ -29,7 +29,6 @@ from pypilot.proxy.capture.plan import (
 from pypilot.proxy.capture.restore import read_saved, restore_text
 from pypilot.proxy.capture.rules import tables
 
-
 GOLDEN = Path(__file__).parents[1] / "golden_capture"
 
 

@@ -1,4 +1,4 @@
-"""Secrets over a unix socket, as Envoy asks for them (SDS-001, SDS-002)."""
+"""Secrets over a unix socket, as Envoy asks for them (BOOT-002, SDS-001, SDS-002)."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The agent's HTTP port: readiness, merged metrics, and the request to end."""
+"""The agent's HTTP port (BOOT-002): readiness, merged metrics, and the request to end."""
 
 import http.client
 import threading
