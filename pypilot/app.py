@@ -180,7 +180,8 @@ class Application:
         policies = self.engine.world.objects.get(RequestAuthentication.KIND, {})
         if self._is_ready and policies is not self._authentications:
             self._authentications = policies
-            self._keys.want(wanted(cast("Iterable[RequestAuthentication]", policies.values())))
+            mode = self.engine.world.constants.key_fetching
+            self._keys.want(wanted(cast("Iterable[RequestAuthentication]", policies.values()), mode == "envoy"))
 
     def _keys_changed(self, delta: Delta, problems: tuple[Problem, ...]) -> None:
         self.engine.apply(delta, "keys", problems)

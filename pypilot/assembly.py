@@ -26,6 +26,7 @@ def constants_of(settings: Settings) -> Constants:
         revision=settings.revision,
         allocates=not settings.kubernetes,
         ambient=settings.ambient,
+        key_fetching=settings.jwks_fetching,
     )
 
 

@@ -19,6 +19,7 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 PlaintextSecrets = Literal["loopback", "any", "never"]
 NativeSidecars = Literal["auto", "true", "false"]
+KeyFetching = Literal["control-plane", "hybrid", "envoy"]
 LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -213,6 +214,11 @@ class Settings:
 
     jwks_refresh: float = _setting(
         1200.0, "Seconds after which the keys of token issuers are fetched again.", _seconds, "SECONDS"
+    )
+    jwks_fetching: KeyFetching = _choice(
+        "control-plane",
+        "Who fetches keys of token issuers from a jwksUri; hybrid: Envoy, if the host is a service of the mesh.",
+        ("control-plane", "hybrid", "envoy"),
     )
     jwks_ca: Path | None = _setting(
         None, "CAs (PEM) to trust beside the system's when keys of token issuers are fetched.", _path, "FILE"

@@ -1,30 +1,34 @@
 """Istio AuthorizationPolicy (security.istio.io): who may do what (AZ rows)."""
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+import re
+from typing import ClassVar, Literal
 
 import msgspec
 
-from pypilot.kinds.base import Object, Spec, unsupported
+from pypilot.kinds.base import Object, Spec
 from pypilot.kinds.peer_authentication import PodSelector
 
 Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
+_CLAIM = re.compile(r"\[([^\[\]]*)\]")
 
 
-_Target: TypeAlias = Annotated[
-    str, unsupported("policies of Gateways of the Gateway API and of waypoints are not attached")
-]
+def claim_path(text: str) -> tuple[str, ...]:
+    """`[a][b]` as (a, b); what else stands between the outer brackets is one name (AZ-020). Empty for none."""
+    if re.fullmatch(rf"({_CLAIM.pattern})+", text):
+        return tuple(_CLAIM.findall(text))
+    return (text[1:-1],) if text.startswith("[") and text.endswith("]") and len(text) > 2 else ()
 
 
 class TargetReference(Spec, frozen=True):
     """`targetRefs[]` of the security kinds."""
 
-    kind: _Target
+    kind: str
     """Kind of the target: Gateway, GatewayClass, Service or ServiceEntry."""
-    name: _Target
+    name: str
     """Name of the target."""
-    group: _Target = ""
+    group: str = ""
     """API group of the target."""
-    namespace: _Target = ""
+    namespace: str = ""
     """Not to be set: targets are of the policy's own namespace."""
 
 

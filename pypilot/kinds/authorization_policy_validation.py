@@ -11,14 +11,13 @@ from pypilot.kinds.authorization_policy import (
     RequestOperation,
     Rule,
     Source,
+    claim_path,
 )
 from pypilot.kinds.base import FieldPath, Finding, Kind
 from pypilot.kinds.peer_authentication import validate_selector
 from pypilot.kinds.re2 import is_re2
 from pypilot.kinds.request_authentication import validate_targets
 
-_BRACKETS = re.compile(r"(?P<name>[^\[\]]+)(?P<keys>(\[[^\[\]]*\])+)")
-_KEYED = frozenset({"request.headers", "request.auth.claims"})
 _PLAIN_KEYS = frozenset(
     {
         "source.ip",
@@ -48,12 +47,15 @@ def is_known_key(key: str) -> bool:
     """True for a `when` key that has a meaning (AZ-020…023)."""
     if key in _PLAIN_KEYS:
         return True
-    match = _BRACKETS.fullmatch(key)
-    if match is None or _NO_HEADER_NAME.search(key):
+    attribute, bracket, rest = key.partition("[")
+    inside = bracket + rest
+    if len(inside) < 3 or not inside.endswith("]"):
         return False
-    if key.startswith(_FILTER_STATE):
-        return match["keys"].count("[") == 1 and len(match["keys"]) > 2
-    return match["name"] in _KEYED and "[]" not in match["keys"]
+    if attribute.startswith(_FILTER_STATE):
+        return True
+    if attribute == "request.headers":
+        return not _NO_HEADER_NAME.search(inside)
+    return attribute == "request.auth.claims" and all(claim_path(inside))
 
 
 def is_address(text: str) -> bool:
@@ -69,8 +71,8 @@ def is_address(text: str) -> bool:
 
 
 def is_port(text: str) -> bool:
-    """True for a port number."""
-    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+    """True for a port number, or 0."""
+    return text.isascii() and text.isdigit() and int(text) < 65536
 
 
 def is_template(path: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeAlias
 from pypilot.kinds.base import Duration, Spec, UInt32, unsupported
 
 Telemetry: TypeAlias = Annotated[Any, unsupported("the Telemetry API is not implemented")]
+RouteCache: TypeAlias = Annotated[bool, unsupported("Istio ignores it, too")]
 
 
 class RequestBody(Spec, frozen=True):
@@ -31,8 +32,8 @@ class ExtAuthzHttp(Spec, frozen=True):
     """What is put before the request's path."""
     fail_open: bool = False
     """Requests pass while it cannot be asked."""
-    clear_route_cache: bool = False
-    """The route is chosen anew after it has changed headers."""
+    clear_route_cache: RouteCache = False
+    """Not used."""
     status_on_error: str = ""
     """Status of the answer while it cannot be asked; 403 if absent."""
     include_headers_in_check: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class ExtAuthzGrpc(Spec, frozen=True):
     """How long it may take; ten minutes if absent."""
     fail_open: bool = False
     """Requests pass while it cannot be asked."""
-    clear_route_cache: Annotated[bool, unsupported("Istio ignores it, too")] = False
+    clear_route_cache: RouteCache = False
     """Not used."""
     status_on_error: str = ""
     """Status of the answer while it cannot be asked; 403 if absent."""

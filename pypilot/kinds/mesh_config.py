@@ -25,7 +25,7 @@ Agent: TypeAlias = Annotated[
 ]
 Tracer: TypeAlias = Annotated[Any, unsupported("tracers of bootstraps and of the Telemetry API are not configured")]
 Provider: TypeAlias = Annotated[Any, unsupported("the Telemetry API is not implemented")]
-Authority: TypeAlias = Annotated[Any, unsupported("pypilot signs no workload certificates")]
+Authority: TypeAlias = Annotated[Any, unsupported("certificates are signed by pypilot's own CA, see --ca-server")]
 Ambient: TypeAlias = Annotated[Any, unsupported("it is for the ambient mode, which is not implemented")]
 Limit: TypeAlias = Annotated[Any, unsupported("Istio's agent puts this limit into a proxy's bootstrap")]
 
@@ -88,6 +88,16 @@ class MeshTLS(Spec, frozen=True):
     min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
     ecdh_curves: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
+
+
+class CertificateData(Spec, frozen=True):
+    """`caCertificates[]`."""
+
+    trust_domains: tuple[str, ...] = ()
+    """Trust domains whose workloads are let in, too (PA-013)."""
+    pem: Authority = None
+    spiffe_bundle_url: Authority = None
+    cert_signers: Authority = None
 
 
 class DefaultTrafficPolicy(Spec, frozen=True):
@@ -272,7 +282,8 @@ class MeshConfig(Spec, frozen=True):
     enable_prometheus_merge: Agent = None
     default_providers: Provider = None
     ca: Authority = None
-    ca_certificates: Authority = None
+    ca_certificates: tuple[CertificateData, ...] = ()
+    """Further authorities and what they vouch for."""
     certificates: Authority = None
     config_sources: Annotated[Any, unsupported("--config and --kubernetes say where configuration is read")] = None
     service_scope_configs: Ambient = None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pypilot.kinds.authorization_policy import TargetReference
-from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, unsupported
+from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
 
 _BREAK = re.compile(r"[\0\r\n]")
@@ -42,7 +42,7 @@ class JWTRule(Spec, frozen=True):
     """For whom it must be meant (`aud`), one of them."""
     jwks_uri: _JwksUri = ""
     """Where the issuer's keys are; found by OpenID discovery if neither this nor jwks is given."""
-    jwks_uri_former: Annotated[str, unsupported("write jwksUri")] = msgspec.field(name="jwks_uri", default="")
+    jwks_uri_former: _JwksUri = msgspec.field(name="jwks_uri", default="")
     """Former spelling of `jwksUri`."""
     jwks: str = ""
     """The issuer's keys themselves."""
@@ -64,6 +64,11 @@ class JWTRule(Spec, frozen=True):
     """Claims that are lists written as one text, beside scope and permission."""
     presence: Literal["OPTIONAL", "REQUIRED"] = "OPTIONAL"
     """Whether a request without a token passes."""
+
+    @property
+    def uri(self) -> str:
+        """Where the issuer's keys are, in either spelling."""
+        return self.jwks_uri or self.jwks_uri_former
 
 
 class RequestAuthenticationSpec(Spec, frozen=True):
@@ -98,16 +103,16 @@ def _validate_rule(rule: JWTRule, path: str) -> Iterable[Finding]:
         yield Finding(f"{path}.issuer", "an issuer is needed (VAL-007)")
     if "" in rule.audiences:
         yield Finding(f"{path}.audiences", "an audience must not be empty (VAL-007)")
-    if rule.jwks_uri and rule.jwks:
+    if rule.uri and rule.jwks:
         yield Finding(f"{path}.jwksUri", "only one of jwks and jwksUri may be given (VAL-007)")
-    if rule.jwks_uri:
+    if rule.uri:
         try:
-            uri = urlsplit(rule.jwks_uri)
+            uri = urlsplit(rule.uri)
             is_good = uri.scheme in ("http", "https") and bool(uri.hostname) and (uri.port is None or uri.port > 0)
         except ValueError:
             is_good = False
         if not is_good:
-            yield Finding(f"{path}.jwksUri", f"{rule.jwks_uri!r} is not an http or https URL (VAL-007)")
+            yield Finding(f"{path}.jwksUri", f"{rule.uri!r} is not an http or https URL (VAL-007)")
     if rule.jwks and not _is_key_set(rule.jwks):
         yield Finding(f"{path}.jwks", "this is not a JSON Web Key Set (VAL-007)")
     for i, header in enumerate(rule.from_headers):

@@ -38,7 +38,7 @@ class Signed:
     """A workload's certificate."""
 
     chain: tuple[str, ...]
-    """PEM: the certificate, what leads to the root (unless nothing does), the trusted roots (CA-001)."""
+    """PEM: the certificate, each certificate that leads to the root, the trusted roots together (CA-001)."""
     not_after: datetime
 
 
@@ -82,7 +82,8 @@ class Authority:
         self._hash = signature_hash(self._signer)
         self._certificate = x509.load_pem_x509_certificate(root.certificate)
         self._identifier = _identifier(self._certificate)
-        self._tail = tuple(text.decode("ascii") for text in (root.chain, root.bundle) if text)
+        between = x509.load_pem_x509_certificates(root.chain) if root.chain else []
+        self._tail = (*(c.public_bytes(Encoding.PEM).decode("ascii") for c in between), root.bundle.decode("ascii"))
 
     def server(self, names: Sequence[str], now: datetime, lifetime: timedelta) -> Issued:
         """A certificate with a new key for a server with these DNS names and IP addresses (XAUTH-005)."""

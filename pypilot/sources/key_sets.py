@@ -65,15 +65,18 @@ class _KeySet(msgspec.Struct):
     keys: list[dict[str, object]]
 
 
-def wanted(policies: Iterable[RequestAuthentication]) -> Mapping[KeySource, Want]:
-    """The key sets that must be fetched for these policies, each for the first that wants it."""
+def wanted(policies: Iterable[RequestAuthentication], only_discovered: bool = False) -> Mapping[KeySource, Want]:
+    """The key sets that must be fetched for these policies, each for the first that wants it.
+
+    `only_discovered`: what has an address proxies fetch themselves (RA-017).
+    """
     found: dict[KeySource, Want] = {}
     for policy in sorted(policies, key=lambda p: p.ref):
         for i, rule in enumerate(policy.spec.jwt_rules):
-            if not rule.jwks and (rule.jwks_uri or rule.issuer):
-                path = f"spec.jwtRules[{i}].{'jwksUri' if rule.jwks_uri else 'issuer'}"
+            if not rule.jwks and (not only_discovered if rule.uri else rule.issuer):
+                path = f"spec.jwtRules[{i}].{'jwksUri' if rule.uri else 'issuer'}"
                 want = Want(rule.timeout.seconds or 5.0, policy.ref, path)
-                found.setdefault(key_source(rule.issuer, rule.jwks_uri), want)
+                found.setdefault(key_source(rule.issuer, rule.uri), want)
     return MappingProxyType(found)
 
 

@@ -57,6 +57,7 @@ Table = Literal[
     "service_gateways",
     "node_ports",
 ]
+KeyFetching = Literal["control-plane", "hybrid", "envoy"]
 BucketId: TypeAlias = tuple[Table, Hashable]
 DEFAULT_REVISION = "default"
 
@@ -76,6 +77,8 @@ class Constants:
     """ServiceEntries without addresses get some here: no API server holds their status (SE-016)."""
     ambient: bool = True
     """Proxies of Istio's build learn to reach ambient workloads over HBONE (istiod's PILOT_ENABLE_AMBIENT)."""
+    key_fetching: KeyFetching = "control-plane"
+    """Who fetches the keys of token issuers that have an address (istiod's PILOT_JWT_ENABLE_REMOTE_JWKS)."""
 
     @property
     def mesh_config_map(self) -> Ref:

@@ -131,8 +131,9 @@ def _apply_mesh_certificates(common: CommonTlsContext, expected: ValidationConte
 
 
 def _trusted(mesh: MeshConfig) -> list[str]:
-    """How the identities that are accepted begin (MESH-006, MESH-007)."""
-    domains = dict.fromkeys((mesh.trust_domain, *mesh.trust_domain_aliases))
+    """How the identities that are accepted begin (MESH-006, MESH-007, PA-013)."""
+    others = (domain for authority in mesh.ca_certificates for domain in authority.trust_domains)
+    domains = dict.fromkeys((mesh.trust_domain, *mesh.trust_domain_aliases, *others))
     return [f"spiffe://{domain}/" for domain in domains if domain]
 
 

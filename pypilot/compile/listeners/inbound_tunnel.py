@@ -23,6 +23,7 @@ from pypilot.compile.listeners.network_filters import network_filter
 from pypilot.compile.listeners.traits import HttpTraits
 from pypilot.compile.messages import duration, pack, pack_struct, socket_address
 from pypilot.compile.naming import MAIN_INTERNAL
+from pypilot.compile.policies.selection import inside_tunnel
 from pypilot.kinds.base import Duration
 from pypilot.wire.resource import Resource
 from pypilot.wire.types import LISTENER
@@ -115,8 +116,9 @@ def main_internal(reader: Reader, key: TunnelKey, traits: HttpTraits) -> Resourc
         continue_on_listener_filters_timeout=True,
     )
     listener.internal_listener.SetInParent()
+    policies = inside_tunnel(key.inbound.policies)
     for serving in (*(serving_of(reader, t, traits.tcp.wildcard) for t in key.inbound.targets), UNNAMED):
-        for chain in serving_chains(reader, serving, traits, "DISABLE", key.inbound.policies, tunnelled=True):
+        for chain in serving_chains(reader, serving, traits, "DISABLE", policies, tunnelled=True):
             for address in key.addresses:
                 prefix = chain.filter_chain_match.prefix_ranges.add(address_prefix=address)
                 prefix.prefix_len.value = 128 if ":" in address else 32

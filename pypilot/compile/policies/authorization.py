@@ -37,28 +37,35 @@ def _policies(reader: Reader, refs: Iterable[Ref]) -> list[AuthorizationPolicy]:
     return [found for ref in refs if (found := reader.policy(AuthorizationPolicy, ref)) is not None]
 
 
-def _settings(reader: Reader, namespace: str, tcp: bool, allows: bool) -> RuleSettings:
+class _Form(NamedTuple):
+    """Of which kind the filters are."""
+
+    tcp: bool
+    tunnelled: bool = False
+
+
+def _settings(reader: Reader, namespace: str, form: _Form, allows: bool) -> RuleSettings:
     mesh = reader.mesh()
-    return RuleSettings(namespace, (mesh.trust_domain, *mesh.trust_domain_aliases), tcp, allows)
+    return RuleSettings(namespace, (mesh.trust_domain, *mesh.trust_domain_aliases), form.tcp, allows, form.tunnelled)
 
 
-def _add(reader: Reader, rbac: rbac_pb2.RBAC, policy: AuthorizationPolicy, tcp: bool, prefix: str = "") -> None:
+def _add(reader: Reader, rbac: rbac_pb2.RBAC, policy: AuthorizationPolicy, form: _Form, prefix: str = "") -> None:
     """The rules of a policy under their names (AZ-006)."""
     name = f"{prefix}ns[{policy.namespace}]-policy[{policy.name}]-rule"
     if not policy.spec.rules:
         rbac.policies[f"{name}[0]"].CopyFrom(never())
-    settings = _settings(reader, policy.namespace, tcp, policy.spec.action == "ALLOW")
+    settings = _settings(reader, policy.namespace, form, policy.spec.action == "ALLOW")
     for i, rule in enumerate(policy.spec.rules):
         made = rbac_policy(rule, settings)
         if made is not None:
             rbac.policies[f"{name}[{i}]"].CopyFrom(made)
 
 
-def _rules(reader: Reader, policies: list[AuthorizationPolicy], tcp: bool) -> _Rules:
+def _rules(reader: Reader, policies: list[AuthorizationPolicy], form: _Form) -> _Rules:
     made: dict[bool, rbac_pb2.RBAC] = {}
     for policy in policies:
         rbac = made.setdefault(policy.is_dry_run, rbac_pb2.RBAC(action=_ACTIONS[policy.spec.action]))
-        _add(reader, rbac, policy, tcp)
+        _add(reader, rbac, policy, form)
     return _Rules(made.get(False), made.get(True))
 
 
@@ -73,7 +80,7 @@ def _by_action(reader: Reader, policies: PolicySet, tcp: bool) -> Iterator[_Rule
     """One filter an action, in order of evaluation (AZ-002, AZ-007)."""
     for refs in (policies.audit, policies.deny, policies.allow):
         if found := _policies(reader, refs):
-            yield _rules(reader, found, tcp)
+            yield _rules(reader, found, _Form(tcp, policies.tunnelled))
 
 
 def _http_filter(rules: _Rules, prefix: str) -> hcm_pb2.HttpFilter:
@@ -115,7 +122,7 @@ def _custom_rules(reader: Reader, policies: PolicySet, tcp: bool) -> list[_Asked
         provider = policy.spec.provider.name if policy.spec.provider is not None else ""
         kinds = by_provider.setdefault(provider, {False: rbac_pb2.RBAC(action=rbac_pb2.RBAC.DENY)})
         rbac = kinds.setdefault(policy.is_dry_run, rbac_pb2.RBAC(action=rbac_pb2.RBAC.DENY))
-        _add(reader, rbac, policy, tcp, f"{PREFIX}-{provider}-" if provider else f"{PREFIX}-")
+        _add(reader, rbac, policy, _Form(tcp), f"{PREFIX}-{provider}-" if provider else f"{PREFIX}-")
     return [_Asked(name, _Rules(kinds[False], kinds.get(True))) for name, kinds in sorted(by_provider.items())]
 
 

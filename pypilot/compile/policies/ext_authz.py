@@ -149,7 +149,6 @@ def http_ext_authz(provider: AuthorizationProvider) -> hcm_pb2.HttpFilter:
     if provider.status:
         config.status_on_error.code = provider.status
     if isinstance(form, ExtAuthzHttp):
-        config.clear_route_cache = form.clear_route_cache
         config.http_service.CopyFrom(_http_service(provider, form))
         told = form.include_request_headers_in_check or form.include_headers_in_check
         if (names := _header_names(told)) is not None:

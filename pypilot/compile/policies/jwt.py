@@ -1,10 +1,11 @@
-"""RequestAuthentication as Envoy's JWT filter (RA-001…013, RA-020, RA-021).
+"""RequestAuthentication as Envoy's JWT filter (RA-001…013, RA-017…021).
 
-Keys are never fetched here. Where they are not known, a key that nobody has stands in, so that every token of that
-issuer is refused rather than let through (RA-013).
+Keys are never fetched here: what was fetched is inlined, or Envoy is told where they are. Where they are not known, a key
+that nobody has stands in, so that every token of that issuer is refused rather than let through (RA-013).
 """
 
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 from envoy.config.route.v3 import route_components_pb2 as routes
@@ -12,23 +13,36 @@ from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from google.protobuf import empty_pb2
 
-from pypilot.compile.messages import pack
+from pypilot.compile.messages import duration, pack
+from pypilot.compile.naming import outbound_cluster
 from pypilot.compile.policies.matchers import JWT_FILTER
 from pypilot.compile.policies.selection import PolicySet
+from pypilot.compile.providers import provider_hostname
+from pypilot.kinds.base import Duration
 from pypilot.kinds.request_authentication import JWTRule, RequestAuthentication
 from pypilot.world.reader import Reader
 
 _DELIMITED: Final = ("permission", "scope")
 """Claims that are lists written as one text, by standards."""
+_REMEMBERED: Final = Duration(300_000_000_000)
+"""How long Envoy uses keys that it fetched."""
 _PAYLOAD: Final = "payload"
 _MODULUS: Final = (
-    "p2-CfeDF8GG64sK4n3p0yAX5OZaDqXkCHCv6CcqzyxMEfhG6gf0vWem_K0oPPtexdZVVr0aLkL6ZIF0igp3i_UURh9suP0J0Qh5b"
-    "JNotiY1Pz4d1KuiWvneDj3XV7_BysJGyUE2YF56FlnN_aW4jiQckuna5o5jqVV1noCeLYvUCLIUeiRYa1ZlNQrWhpWKgXWXvbhLI"
-    "ZTr0kMrsqSLKsFnwxjmcNijJS8g42WN2qTy2010myr0LLQYepWePTByUbhLpEy8mtc15PFNmG_A_KR7UfqmKoJUhyNl8iepAr7jh"
-    "zAEdW20DXHEDdagGUQDssTutsWNUw-Z14r9MyQFeCw"
+    "0xObjM0UvS_oaazjpEYlAbwctEJ4L8pH3OuTb7qth7gUwqet-EzQB4dgFdvSdMgrLnSncQGRjpEYz3F3viIbH-3EN3TxSlPNviHxeOdy"
+    "iBVfumN8dMxbLvVJUpfNOnvmMxJcl-8NNjAwcOjk4otSALaYgYYyOPyvKtgVdrQr-FoubWX4yrjxW-MJ2-7OBeepUUNOsVwGV23YX03s"
+    "VkkyvY3otRflkBcY3_HKpBxJl9wk2GyOShN4_PNUF9-vwfnvOXMbCDX-w4PTef4geeb_GiT40YCKHTKMSPVanGRn5GExIWmki-mmqh94"
+    "-mPTJyBR74ShspL3BxPZitDL574T1w"
 )
-"""Of an RSA key that was thrown away."""
-NO_KEY: Final = f'{{"keys":[{{"kty":"RSA","use":"sig","kid":"pypilot-no-key","e":"AQAB","n":"{_MODULUS}"}}]}}'
+"""Of the RSA key that istiod puts in place of keys that it cannot fetch; its private half was thrown away."""
+NO_KEY: Final = f"""{{
+  "keys": [
+    {{
+      "kty": "RSA",
+      "e": "AQAB",
+      "n": "{_MODULUS}"
+    }}
+  ]
+}}"""
 
 _PARTS_OF_KEYS: Final = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
 
@@ -75,9 +89,29 @@ def _provider(reader: Reader, rule: JWTRule, at_edge: bool) -> jwt_pb2.JwtProvid
         provider.claim_to_headers.add(header_name=output.header, claim_name=output.claim)
     claims = sorted({*_DELIMITED, *rule.space_delimited_claims})
     provider.normalize_payload_in_metadata.space_delimited_claims.extend(claims)
-    keys = rule.jwks or reader.key_set(rule.issuer, rule.jwks_uri)
-    provider.local_jwks.inline_string = keys if keys and _has_key(keys) else NO_KEY
+    cluster = _fetching_cluster(reader, rule)
+    if cluster:
+        remote = provider.remote_jwks
+        remote.http_uri.uri, remote.http_uri.cluster = rule.uri, cluster
+        remote.http_uri.timeout.CopyFrom(duration(rule.timeout))
+        remote.cache_duration.CopyFrom(duration(_REMEMBERED))
+    else:
+        keys = rule.jwks or reader.key_set(rule.issuer, rule.uri)
+        provider.local_jwks.inline_string = keys if keys and _has_key(keys) else NO_KEY
     return provider
+
+
+def _fetching_cluster(reader: Reader, rule: JWTRule) -> str:
+    """The cluster through which Envoy fetches the keys itself; empty if it is given them (RA-017…019)."""
+    mode = reader.constants.key_fetching
+    if mode == "control-plane" or not rule.uri:
+        return ""
+    uri = urlsplit(rule.uri)
+    host = uri.hostname or ""
+    known = provider_hostname(reader, host)
+    if not known and mode == "hybrid":
+        return ""
+    return outbound_cluster(uri.port or (443 if uri.scheme == "https" else 80), "", known or host)
 
 
 def _any_of(*requirements: _Requirement) -> _Requirement:

@@ -147,7 +147,8 @@ def request_principal(value: str) -> rbac_pb2.Principal:
     elif value.startswith("*"):
         wanted = (text(issuer), string_pb2.StringMatcher(exact=subject)) if slash else (text("*"), text(value))
     elif value.endswith("*"):
-        wanted = (string_pb2.StringMatcher(exact=issuer), text(subject)) if slash else (text(value), text("*"))
+        of_subject = text("*") if subject == "*" else string_pb2.StringMatcher(prefix=subject[:-1])
+        wanted = (string_pb2.StringMatcher(exact=issuer), of_subject) if slash else (text(value), text("*"))
     else:
         wanted = (string_pb2.StringMatcher(exact=issuer), string_pb2.StringMatcher(exact=subject))
     both = [rbac_pb2.Principal(metadata=_claim_text(k, m)) for k, m in zip(("iss", "sub"), wanted, strict=True)]

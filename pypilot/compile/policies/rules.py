@@ -4,26 +4,26 @@ A connection of bytes has no request. There a rule that allows goes if it speaks
 loses the field that does: both err towards refusing (AZ-026, AZ-027).
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from envoy.config.rbac.v3 import rbac_pb2
-from envoy.type.matcher.v3 import string_pb2
+from envoy.type.matcher.v3 import filter_state_pb2, string_pb2
 
 from pypilot.compile.policies import matchers
 from pypilot.compile.policies.trust_domains import expanded, with_aliases
-from pypilot.kinds.authorization_policy import Condition, RequestOperation, Rule, Source
+from pypilot.kinds.authorization_policy import Condition, RequestOperation, Rule, Source, claim_path
 from pypilot.kinds.authorization_policy_validation import is_template
 
 Permission: TypeAlias = rbac_pb2.Permission
 Principal: TypeAlias = rbac_pb2.Principal
+_BuildPrincipal: TypeAlias = Callable[[str], rbac_pb2.Principal]
 _BuildPrincipals: TypeAlias = Callable[[Sequence[str]], rbac_pb2.Principal]
 
 _HEADERS = "request.headers"
 _CLAIMS = "request.auth.claims"
 _FILTERS = "experimental."
-_KEYS = re.compile(r"\[([^\[\]]*)\]")
+_PEER_STATE = "io.istio.peer_principal"
 
 
 class RuleSettings(NamedTuple):
@@ -37,6 +37,8 @@ class RuleSettings(NamedTuple):
     """For a connection of bytes."""
     allows: bool
     """The action is ALLOW."""
+    tunnelled: bool = False
+    """The peer is whom the HBONE tunnel around the connection says."""
 
 
 class HttpOnlyError(Exception):
@@ -161,20 +163,13 @@ def _together(
         yield Principal(not_id=build(field.not_values))
 
 
-def _authenticated(matcher: string_pb2.StringMatcher) -> Principal:
-    return Principal(authenticated=Principal.Authenticated(principal_name=matcher))
-
-
-def _peer(value: str) -> Principal:
-    return _authenticated(matchers.principal_name(value))
-
-
-def _namespace(value: str) -> Principal:
-    return _authenticated(matchers.namespace_name(value))
-
-
-def _trust_domain(value: str) -> Principal:
-    return _authenticated(matchers.trust_domain_name(value))
+def _authenticated(settings: RuleSettings, name: Callable[[str], string_pb2.StringMatcher]) -> _BuildPrincipal:
+    """The peer's identity: of its certificate, or as the tunnel has it (AZ-024)."""
+    if settings.tunnelled:
+        return lambda value: Principal(
+            filter_state=filter_state_pb2.FilterStateMatcher(key=_PEER_STATE, string_match=name(value))
+        )
+    return lambda value: Principal(authenticated=Principal.Authenticated(principal_name=name(value)))
 
 
 def _direct_address(value: str) -> Principal:
@@ -194,16 +189,18 @@ def _claims(*keys: str) -> _BuildPrincipals:
     return lambda values: Principal(metadata=matchers.claim(keys, values))
 
 
-def _header(name: str) -> Callable[[str], Principal]:
+def _header(name: str) -> _BuildPrincipal:
     return lambda value: Principal(header=matchers.header(name, value))
 
 
-def _account(settings: RuleSettings) -> Callable[[str], Principal]:
-    return lambda value: _authenticated(matchers.account_name(value, settings.namespace))
+def _account(settings: RuleSettings) -> _BuildPrincipal:
+    return _authenticated(settings, lambda value: matchers.account_name(value, settings.namespace))
 
 
-def _names(values: tuple[str, ...], not_values: tuple[str, ...], settings: RuleSettings) -> _Field:
-    return _Field(with_aliases(values, settings.domains), with_aliases(not_values, settings.domains))
+def _names(values: tuple[str, ...], not_values: tuple[str, ...], settings: RuleSettings, times: int = 1) -> _Field:
+    for _ in range(times):
+        values, not_values = with_aliases(values, settings.domains), with_aliases(not_values, settings.domains)
+    return _Field(values, not_values)
 
 
 def _domains(values: tuple[str, ...], not_values: tuple[str, ...], settings: RuleSettings) -> _Field:
@@ -211,25 +208,29 @@ def _domains(values: tuple[str, ...], not_values: tuple[str, ...], settings: Rul
 
 
 def _of_source(source: Source, settings: RuleSettings) -> Iterator[Principal]:
-    yield from _principals(_names(source.principals, source.not_principals, settings), _peer, settings)
+    peer = _authenticated(settings, matchers.principal_name)
+    yield from _principals(_names(source.principals, source.not_principals, settings), peer, settings)
     requesters = _Field(source.request_principals, source.not_request_principals, http=True)
     yield from _together(requesters, _request_principals, settings)
     accounts = _Field(source.service_accounts, source.not_service_accounts)
     yield from _principals(accounts, _account(settings), settings)
     domains = _domains(source.trust_domains, source.not_trust_domains, settings)
-    yield from _principals(domains, _trust_domain, settings)
-    yield from _principals(_Field(source.namespaces, source.not_namespaces), _namespace, settings)
+    yield from _principals(domains, _authenticated(settings, matchers.trust_domain_name), settings)
+    namespace = _authenticated(settings, matchers.namespace_name)
+    yield from _principals(_Field(source.namespaces, source.not_namespaces), namespace, settings)
     remote = _Field(source.remote_ip_blocks, source.not_remote_ip_blocks)
     yield from _principals(remote, _remote_address, settings)
     yield from _principals(_Field(source.ip_blocks, source.not_ip_blocks), _direct_address, settings)
 
 
 def _principal_conditions(rule: Rule, settings: RuleSettings) -> Iterator[Principal]:
+    # As in Istio, conditions are shared by all sources, and each source has the aliases put in once more.
+    times = max(len(rule.from_), 1)
     for condition in rule.when:
-        yield from _principal_condition(condition, settings)
+        yield from _principal_condition(condition, settings, times)
 
 
-def _principal_condition(condition: Condition, settings: RuleSettings) -> Iterator[Principal]:
+def _principal_condition(condition: Condition, settings: RuleSettings, times: int) -> Iterator[Principal]:
     values, not_values = condition.values, condition.not_values
     field, of_request = _Field(values, not_values), _Field(values, not_values, http=True)
     match condition.key:
@@ -238,13 +239,15 @@ def _principal_condition(condition: Condition, settings: RuleSettings) -> Iterat
         case "remote.ip":
             yield from _principals(field, _remote_address, settings)
         case "source.namespace":
-            yield from _principals(field, _namespace, settings)
+            yield from _principals(field, _authenticated(settings, matchers.namespace_name), settings)
         case "source.serviceAccount":
             yield from _principals(field, _account(settings), settings)
         case "source.trustDomain":
-            yield from _principals(_domains(values, not_values, settings), _trust_domain, settings)
+            domain = _authenticated(settings, matchers.trust_domain_name)
+            yield from _principals(_domains(values, not_values, settings), domain, settings)
         case "source.principal":
-            yield from _principals(_names(values, not_values, settings), _peer, settings)
+            peer = _authenticated(settings, matchers.principal_name)
+            yield from _principals(_names(values, not_values, settings, times), peer, settings)
         case "request.auth.principal":
             yield from _together(of_request, _request_principals, settings)
         case "request.auth.audiences":
@@ -252,10 +255,9 @@ def _principal_condition(condition: Condition, settings: RuleSettings) -> Iterat
         case "request.auth.presenter":
             yield from _together(of_request, _claims("azp"), settings)
         case key if key.startswith(_HEADERS):
-            (name,) = _KEYS.findall(key)
-            yield from _principals(of_request, _header(name), settings)
+            yield from _principals(of_request, _header(key[len(_HEADERS) + 1 : -1]), settings)
         case key if key.startswith(_CLAIMS):
-            yield from _together(of_request, _claims(*_KEYS.findall(key)), settings)
+            yield from _together(of_request, _claims(*claim_path(key.removeprefix(_CLAIMS))), settings)
 
 
 def _principal(source: Source | None, rule: Rule, settings: RuleSettings) -> Principal:

@@ -1,19 +1,23 @@
 """Resolve: the policies that hold for a workload (AZ-001, AZ-004, RA-001, PA-001…004).
 
 The root namespace's hold everywhere, others in their own namespace. A policy with targetRefs means objects of the
-Gateway API, so it never holds for a plain workload.
+Gateway API, so it never holds for a plain workload; those of a Gateway carry its name as a label.
 """
 
 from typing import NamedTuple
 
 from pypilot.compile.targets import workload_labels
-from pypilot.kinds.authorization_policy import Action, AuthorizationPolicy
+from pypilot.kinds.authorization_policy import Action, AuthorizationPolicy, TargetReference
 from pypilot.kinds.base import Ref
 from pypilot.kinds.peer_authentication import MutualTLSMode, PeerAuthentication, PodSelector
 from pypilot.kinds.request_authentication import RequestAuthentication
-from pypilot.wire.node import Labels, Proxy
+from pypilot.wire.node import Labels, Proxy, ProxyType
 from pypilot.world.model import Endpoint, MeshPort
 from pypilot.world.reader import Reader
+
+_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+_GATEWAY_API = "gateway.networking.k8s.io"
+_WAYPOINT_CLASS = "istio-waypoint"
 
 
 class PolicySet(NamedTuple):
@@ -26,9 +30,19 @@ class PolicySet(NamedTuple):
     allow: tuple[Ref, ...] = ()
     at_edge: bool = False
     """For a gateway: routes are chosen anew once the token is known (RA-010)."""
+    tunnelled: bool = False
+    """Inside an HBONE tunnel, which knows who the peer is (AZ-024)."""
 
 
 NO_POLICIES = PolicySet()
+
+
+class Workload(NamedTuple):
+    """What selects policies."""
+
+    namespace: str
+    labels: Labels
+    type: ProxyType
 
 
 class MutualTls(NamedTuple):
@@ -51,16 +65,37 @@ def _places(reader: Reader, namespace: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((reader.mesh().root_namespace, namespace)))
 
 
-def _policy_set(reader: Reader, namespace: str, labels: Labels, at_edge: bool) -> PolicySet:
-    have = dict(labels)
+def _is_meant(target: TargetReference, policy: Ref, root: str, gateway: str, workload: Workload) -> bool:
+    if target.group != _GATEWAY_API:
+        return False
+    if target.kind == "GatewayClass":
+        return policy.namespace == root and workload.type == "waypoint" and target.name == _WAYPOINT_CLASS
+    is_here = policy.namespace == workload.namespace and target.namespace in ("", workload.namespace)
+    return is_here and target.kind == "Gateway" and target.name == gateway
+
+
+def _attaches(policy: AuthorizationPolicy | RequestAuthentication, root: str, workload: Workload) -> bool:
+    """Waypoints are meant by targetRefs alone, other Gateways by labels, too, workloads by labels alone (AZ-004)."""
+    have = dict(workload.labels)
+    gateway, targets = have.get(_GATEWAY_NAME), policy.spec.targets
+    if gateway is None or not targets:
+        hidden = targets or (gateway is not None and workload.type == "waypoint")
+        return not hidden and _holds(policy.spec.selector, have)
+    return any(_is_meant(target, policy.ref, root, gateway, workload) for target in targets)
+
+
+def _policy_set(reader: Reader, workload: Workload) -> PolicySet:
     by_action: dict[Action, list[Ref]] = {"CUSTOM": [], "AUDIT": [], "DENY": [], "ALLOW": []}
     authentication: list[Ref] = []
-    for place in _places(reader, namespace):
+    places = _places(reader, workload.namespace)
+    for place in places:
         for policy in reader.policies(AuthorizationPolicy, place):
-            if not policy.spec.targets and _holds(policy.spec.selector, have):
+            if _attaches(policy, places[0], workload):
                 by_action[policy.spec.action].append(policy.ref)
+    # Of rules for the same issuer those of the workload's own namespace come first.
+    for place in dict.fromkeys((workload.namespace, *places)):
         requests = reader.policies(RequestAuthentication, place)
-        authentication += [r.ref for r in requests if not r.spec.targets and _holds(r.spec.selector, have)]
+        authentication += [r.ref for r in requests if _attaches(r, places[0], workload)]
     made = PolicySet(
         tuple(by_action["CUSTOM"]),
         tuple(authentication),
@@ -68,12 +103,17 @@ def _policy_set(reader: Reader, namespace: str, labels: Labels, at_edge: bool) -
         tuple(by_action["DENY"]),
         tuple(by_action["ALLOW"]),
     )
-    return made._replace(at_edge=at_edge) if authentication else made
+    return made._replace(at_edge=workload.type != "sidecar") if authentication else made
 
 
 def policy_set(reader: Reader, proxy: Proxy) -> PolicySet:
     """The policies for what a workload receives."""
-    return reader.call(_policy_set, proxy.namespace, workload_labels(reader, proxy), proxy.type == "router")
+    return reader.call(_policy_set, Workload(proxy.namespace, workload_labels(reader, proxy), proxy.type))
+
+
+def inside_tunnel(policies: PolicySet) -> PolicySet:
+    """The same for what comes through an HBONE tunnel."""
+    return policies._replace(tunnelled=True) if policies.audit or policies.deny or policies.allow else policies
 
 
 def _narrower(mode: MutualTLSMode, wider: MutualTLSMode) -> MutualTLSMode:

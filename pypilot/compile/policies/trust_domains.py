@@ -22,17 +22,17 @@ def with_aliases(principals: Iterable[str], domains: tuple[str, ...]) -> tuple[s
         principals: as written in policies.
         domains: the mesh's trust domain, then its aliases.
     """
-    found: dict[str, None] = {}
-    for principal in principals:
-        domain, _, rest = principal.partition("/")
-        is_whole = principal.count("/") == _PARTS - 1 and domain != "*"
-        if not is_whole or not (domain == _ALWAYS_OURS or any(_matches(domain, d) for d in domains)):
-            found[principal] = None
-            continue
-        for own in domains:
-            is_covered = domain.startswith("*") and _matches(domain, own)
-            found[principal if is_covered else f"{own}/{rest}"] = None
-    return tuple(found)
+    return tuple(name for principal in principals for name in _under_all(principal, domains))
+
+
+def _under_all(principal: str, domains: tuple[str, ...]) -> Iterable[str]:
+    domain, _, rest = principal.partition("/")
+    is_whole = principal.count("/") == _PARTS - 1 and domain != "*"
+    if not is_whole or not (domain == _ALWAYS_OURS or any(_matches(domain, d) for d in domains)):
+        return (principal,)
+    covered = [domain.startswith("*") and _matches(domain, own) for own in domains]
+    names = (principal if is_covered else f"{own}/{rest}" for own, is_covered in zip(domains, covered, strict=True))
+    return dict.fromkeys(names)
 
 
 def expanded(values: Iterable[str], domains: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,26 +18,44 @@ def kinds(protocol: Protocol, mode: MutualTLSMode) -> list[tuple[str, str, bool]
     return [("http" if m.http else "tcp", m.transport, m.terminates_tls) for m in inbound_matches(protocol, mode)]
 
 
+def alpn(protocol: Protocol, mode: MutualTLSMode) -> list[tuple[str, ...]]:
+    return [m.alpn for m in inbound_matches(protocol, mode)]
+
+
+ISTIO = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
+
+
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB])
 def test_http(protocol: Protocol) -> None:
     assert kinds(protocol, "PERMISSIVE") == [("http", "tls", True), ("http", "raw_buffer", False)]
-    assert kinds(protocol, "DISABLE") == [("http", "raw_buffer", False)]
+    assert alpn(protocol, "PERMISSIVE") == [ISTIO, ()]  # PA-008
+    assert kinds(protocol, "DISABLE") == [("http", "raw_buffer", False)]  # PA-011
     assert kinds(protocol, "STRICT") == [("http", "tls", True)]  # PA-005
 
 
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.TLS, Protocol.HTTPS, Protocol.MYSQL, Protocol.UDP])
 def test_tcp(protocol: Protocol) -> None:
     assert kinds(protocol, "PERMISSIVE") == [("tcp", "tls", True), ("tcp", "tls", False), ("tcp", "raw_buffer", False)]
-    assert kinds(protocol, "DISABLE") == [("tcp", "raw_buffer", False)]
+    assert alpn(protocol, "PERMISSIVE") == [ISTIO, (), ()]  # PA-009
+    assert kinds(protocol, "DISABLE") == [("tcp", "raw_buffer", False)]  # PA-011
     assert kinds(protocol, "STRICT") == [("tcp", "tls", True)]  # PA-006
 
 
 @pytest.mark.parametrize("protocol", [Protocol.UNSUPPORTED, Protocol.HBONE])
 def test_undeclared(protocol: Protocol) -> None:
-    assert [m.http for m in inbound_matches(protocol, "PERMISSIVE")] == [True, True, False, False, False]
-    assert [m.http for m in inbound_matches(protocol, "DISABLE")] == [True, False]
-    strict = inbound_matches(protocol, "STRICT")  # PA-007
-    assert [(m.http, m.transport, bool(m.alpn)) for m in strict] == [(True, "tls", True), (False, "tls", False)]
+    assert kinds(protocol, "PERMISSIVE") == [  # PA-010
+        ("http", "tls", True),
+        ("http", "raw_buffer", False),
+        ("tcp", "tls", True),
+        ("tcp", "raw_buffer", False),
+        ("tcp", "tls", False),
+    ]
+    http = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
+    assert alpn(protocol, "PERMISSIVE") == [http, ("http/1.1", "h2c"), ("istio-peer-exchange", "istio"), (), ()]
+    assert kinds(protocol, "DISABLE") == [("http", "raw_buffer", False), ("tcp", "raw_buffer", False)]  # PA-011
+    assert alpn(protocol, "DISABLE") == [("http/1.1", "h2c"), ()]
+    assert kinds(protocol, "STRICT") == [("http", "tls", True), ("tcp", "tls", True)]  # PA-007
+    assert alpn(protocol, "STRICT") == [http, ()]
 
 
 def chain(port: int, transport: str = "", *alpn: str) -> components.FilterChain:

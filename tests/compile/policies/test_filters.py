@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import yaml
 from google.protobuf.json_format import MessageToDict
 
@@ -13,7 +14,7 @@ from pypilot.world.advance import advance
 from pypilot.world.delta import Delta
 from pypilot.world.model import Endpoint, MeshPort, Protocol
 from pypilot.world.reader import Reader
-from pypilot.world.world import World
+from pypilot.world.world import Constants, KeyFetching, World
 from tests.golden import node
 from tests.world.objects import make, service
 
@@ -33,7 +34,7 @@ extensionProviders:
 """
 
 
-def reader_of(*documents: str) -> Reader:
+def reader_of(*documents: str, fetching: KeyFetching = "control-plane") -> Reader:
     """A world of policies, each `KIND NAMESPACE/NAME: {spec}`."""
     objects = [service("auth")]
     for text in documents:
@@ -45,7 +46,8 @@ def reader_of(*documents: str) -> Reader:
             objects.append(make(kind, name, namespace, spec=spec, annotations=annotations))
     mesh, findings = parse_mesh_config(MESH)
     assert mesh is not None, findings
-    return Reader(advance(World(), Delta(upserts=tuple(objects), mesh=mesh)))
+    world = World(constants=Constants(key_fetching=fetching))
+    return Reader(advance(world, Delta(upserts=tuple(objects), mesh=mesh)))
 
 
 def named(message: Any) -> dict[str, Any]:
@@ -174,6 +176,40 @@ def test_keys_that_envoy_does_not_know_refuse_every_token() -> None:
     good = '{"keys":[{"kty":"RSA","n":"a","e":"b"}]}'
     made = jwt(f"{{issuer: a, jwks: '{good}'}}")["providers"]["origins-0"]
     assert made["local_jwks"]["inline_string"] == good
+
+
+def key_places(fetching: KeyFetching, **rule: str) -> dict[str, Any]:
+    spec = {"RequestAuthentication default/jwt": {"jwtRules": [{"issuer": "a", **rule}]}}
+    reader = reader_of(yaml.safe_dump(spec), fetching=fetching)
+    (found,) = (named(f) for f in http_policy_filters(reader, policy_set(reader, node({}))))
+    provider = found["typed_config"]["providers"]["origins-0"]
+    return {key: value for key, value in provider.items() if key.endswith("_jwks")}
+
+
+AUTH = "auth.default.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("uri", "timeout", "cluster"),
+    [
+        (f"http://{AUTH}/keys", "5s", f"outbound|80||{AUTH}"),
+        (f"https://{AUTH}/keys", "2s", f"outbound|443||{AUTH}"),
+        (f"http://{AUTH}:8000/keys", "5s", f"outbound|8000||{AUTH}"),
+    ],
+)
+@pytest.mark.parametrize("fetching", ["hybrid", "envoy"])
+def test_envoy_fetches_keys_from_services(fetching: KeyFetching, uri: str, timeout: str, cluster: str) -> None:
+    remote = {"http_uri": {"uri": uri, "cluster": cluster, "timeout": timeout}, "cache_duration": "300s"}
+    assert key_places(fetching, jwksUri=uri, timeout=timeout) == {"remote_jwks": remote}  # RA-017…019
+
+
+def test_who_fetches_keys_of_strangers() -> None:
+    uri = "https://keys.example/k"
+    assert key_places("hybrid", jwksUri=uri) == {"local_jwks": {"inline_string": NO_KEY}}  # RA-017
+    assert key_places("envoy", jwksUri=uri)["remote_jwks"]["http_uri"]["cluster"] == "outbound|443||keys.example"
+    assert "local_jwks" in key_places("control-plane", jwksUri=f"http://{AUTH}/keys")
+    inline = '{"keys":[{"kty":"oct","k":"eA"}]}'
+    assert key_places("envoy", jwks=inline) == {"local_jwks": {"inline_string": inline}}
 
 
 def test_claims_may_choose_the_route_at_a_gateway() -> None:
