@@ -1,7 +1,7 @@
 """RequestAuthentication as Envoy's JWT filter (RA-001…013, RA-017…021).
 
-Keys are never fetched here: what was fetched is inlined, or Envoy is told where they are. Where they are not known, a key
-that nobody has stands in, so that every token of that issuer is refused rather than let through (RA-013).
+Keys are never fetched here: what was fetched is inlined, or Envoy is told where they are. Where they are not known, a
+key that nobody has stands in, so that every token of that issuer is refused rather than let through (RA-013).
 """
 
 from typing import Any, Final, TypeAlias
