@@ -68,7 +68,7 @@ def node(parts: Mapping[str, Any]) -> Proxy:
             "metadata": {
                 "NAMESPACE": namespace,
                 "INSTANCE_IPS": ip,
-                "ISTIO_VERSION": "1.30.0",
+                **({} if "extensions" in parts else {"ISTIO_VERSION": "1.30.0"}),
                 "LABELS": {"app": name, **parts.get("labels", {})},
                 **parts.get("metadata", {}),
             },

@@ -17,7 +17,7 @@ from pypilot.compile.locality_policy import (
     ZONE_LABEL,
     locality_policy,
 )
-from pypilot.compile.targets import entry_endpoint, pod_of, workload_labels
+from pypilot.compile.targets import cluster_of, entry_endpoint, pod_of, workload_labels
 from pypilot.wire.node import Labels, Locality, Proxy
 from pypilot.world.endpoints import LOCALITY_LABEL, parse_locality
 from pypilot.world.model import Endpoint, ServiceKey
@@ -105,7 +105,8 @@ def place_of(reader: Reader, proxy: Proxy) -> Place:
             locality = parse_locality(stated)
         else:
             locality = reader.node_locality(pod.spec.node_name)
-    labels.update(_topology(locality, proxy.cluster_id, node))
+    cluster = cluster_of(reader, proxy)
+    labels.update(_topology(locality, cluster, node))
     if proxy.network:
         labels.setdefault(NETWORK_LABEL, proxy.network)
     return Place(
@@ -115,7 +116,7 @@ def place_of(reader: Reader, proxy: Proxy) -> Place:
         proxy.network,
         tuple(sorted({6 if ":" in ip else 4 for ip in proxy.ips})),
         proxy.network_view,
-        proxy.cluster_id,
+        cluster,
     )
 
 

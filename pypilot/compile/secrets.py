@@ -1,7 +1,8 @@
 """Secrets over SDS: the credentials that a proxy's Gateways and DestinationRules name (GW-040…044, SDS-001…009).
 
 A proxy gets only what its own configuration refers to, and Secrets only of its own namespace. What is missing or cannot
-be served is left out: that holds back the server or cluster that names it, and nothing else.
+be served is left out: that holds back the server or cluster that names it, and nothing else. A proxy that says it is in
+another cluster than the one whose Secrets are read gets none: namespaces there are others (NODE-012).
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from pypilot.kinds.config_map import ConfigMap
 from pypilot.kinds.gateway import ServerTLSSettings
 from pypilot.kinds.secret import Secret
 from pypilot.wire.node import Proxy
-from pypilot.wire.resource import Chunk, Resource, ResourceSet
+from pypilot.wire.resource import EMPTY, Chunk, Resource, ResourceSet
 from pypilot.wire.types import SECRET
 from pypilot.world.model import ServiceKey
 from pypilot.world.reader import Reader
@@ -150,6 +151,8 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 def compile_secrets(reader: Reader, proxy: Proxy) -> ResourceSet:
     """The credentials that the proxy's own configuration refers to."""
     view = reader.call(view_of, proxy)
+    if view.cluster_id != reader.constants.cluster_id:
+        return EMPTY
     served = reader.call(_gateway_names, gateways_for(reader, proxy)) if view.is_router else ()
     names = _unique((*served, *reader.call(_outbound_names, view)))
     return reader.call(_secrets, names, proxy.namespace)

@@ -67,6 +67,11 @@ def entry_endpoint(reader: Reader, proxy: Proxy) -> Endpoint | None:
     return None
 
 
+def cluster_of(reader: Reader, proxy: Proxy) -> str:
+    """The Kubernetes cluster in which a proxy says it is; ours if it says nothing (NODE-012)."""
+    return proxy.cluster_id or reader.constants.cluster_id
+
+
 def workload_labels(reader: Reader, proxy: Proxy) -> Labels:
     """The labels of the workload: its pod's, else those that a ServiceEntry knows, else the node's word (NODE-009).
 

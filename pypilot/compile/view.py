@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pypilot.compile.scope import ALL, Scope, limits_sight, sidecar_of
 from pypilot.compile.services import visible_services
-from pypilot.compile.targets import workload_labels
+from pypilot.compile.targets import cluster_of, workload_labels
 from pypilot.kinds.base import Ref
 from pypilot.kinds.virtual_service import MESH
 from pypilot.wire.node import CertificateFiles, Labels, Proxy, ProxyType
@@ -94,7 +94,7 @@ def tracing_identity(reader: Reader, proxy: Proxy) -> TracingIdentity:
     return TracingIdentity(
         labels.get("service.istio.io/canonical-name", ""),
         labels.get("service.istio.io/canonical-revision", ""),
-        proxy.cluster_id,
+        cluster_of(reader, proxy),
         proxy.mesh_id,
         proxy.namespace,
     )
@@ -125,10 +125,10 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         type=proxy.type,
         namespace=proxy.namespace,
         dns_domain=proxy.dns_domain,
-        cluster_id=proxy.cluster_id,
+        cluster_id=cluster_of(reader, proxy),
         network=proxy.network,
         istio_build=proxy.is_istio_build,
-        mesh_tls=proxy.is_istio_build or proxy.workload_sds,
+        mesh_tls=proxy.has_agent,
         hbone=reader.constants.ambient and proxy.is_istio_build and not proxy.disable_hbone_send,
         ipv4=any(":" not in ip for ip in proxy.ips),
         ipv6=any(":" in ip for ip in proxy.ips),

@@ -55,7 +55,8 @@ class Proxy:
     name: str
     namespace: str
     dns_domain: str
-    cluster_id: str = "Kubernetes"
+    cluster_id: str = ""
+    """Empty for a proxy that names none: it is where the control plane is (NODE-012)."""
     service_account: str = ""
     labels: Labels = ()
     locality: Locality = Locality()
@@ -64,7 +65,7 @@ class Proxy:
     node_name: str = ""
     workload_name: str = ""
     istio_version: str = ""
-    """Empty for a proxy that is not started by Istio's agent."""
+    """Empty for a proxy that is started neither by Istio's agent nor by ours."""
     user_agent_version: str = ""
     extensions: frozenset[str] | None = None
     """Names of the extensions that Envoy says it was built with; None where the node carries no list."""
@@ -126,6 +127,11 @@ class Proxy:
         if self.extensions is not None:
             return "istio.alpn" in self.extensions or "envoy.filters.http.alpn" in self.extensions
         return bool(self.istio_version)
+
+    @property
+    def has_agent(self) -> bool:
+        """True if something beside Envoy serves `default` and `ROOTCA`; Istio's agent does so for any Envoy."""
+        return self.is_istio_build or self.workload_sds or bool(self.istio_version)
 
     def label(self, key: str) -> str:
         """The value of a label, or the empty string."""
@@ -204,7 +210,7 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         name=_text(meta, "NAME") or name,
         namespace=_text(meta, "NAMESPACE") or id_namespace,
         dns_domain=dns_domain,
-        cluster_id=_text(meta, "CLUSTER_ID") or "Kubernetes",
+        cluster_id=_text(meta, "CLUSTER_ID"),
         service_account=_text(meta, "SERVICE_ACCOUNT"),
         labels=tuple(sorted((str(k), str(v)) for k, v in labels.items())) if isinstance(labels, Mapping) else (),
         locality=Locality(where.get("region", ""), where.get("zone", ""), where.get("sub_zone", "")),

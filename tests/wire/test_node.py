@@ -49,8 +49,9 @@ def test_types_that_there_are_not(kind: str) -> None:
         parse_node(node(f"{kind}~10.0.0.1~a.b~c"))
 
 
-def test_the_cluster_has_a_name_by_default() -> None:
-    assert parse_node(node()).cluster_id == "Kubernetes"
+def test_the_cluster_is_only_what_the_proxy_says() -> None:
+    """NODE-012."""
+    assert parse_node(node()).cluster_id == ""
     assert parse_node(node(CLUSTER_ID="east")).cluster_id == "east"
 
 

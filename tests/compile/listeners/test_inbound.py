@@ -110,8 +110,9 @@ def test_without_mesh_certificates_nothing_terminates_tls() -> None:
     proxy = {"name": "web-1", "ip": "10.1.0.1", "extensions": ["envoy.filters.http.router"]}
     plain = listeners_of(node(proxy), objects)["virtualInbound"]
     assert not any(c.HasField("transport_socket") for c in plain.filter_chains)
-    mutual = listeners_of(node({**proxy, "metadata": {"WORKLOAD_SDS": "true"}}), objects)["virtualInbound"]
-    assert sum(c.HasField("transport_socket") for c in mutual.filter_chains) == 3
+    for agent in ({"WORKLOAD_SDS": "true"}, {"ISTIO_VERSION": "1.30.0"}):
+        mutual = listeners_of(node({**proxy, "metadata": agent}), objects)["virtualInbound"]
+        assert sum(c.HasField("transport_socket") for c in mutual.filter_chains) == 3
 
 
 def test_where_plain_text_is_refused_a_proxy_without_certificates_serves_nothing() -> None:

@@ -243,3 +243,13 @@ def test_resource_names(credential: str, name: str) -> None:
 )
 def test_what_resource_names_refer_to(name: str, ref: CredentialRef | None) -> None:
     assert parse_resource_name(name, "own") == ref
+
+
+@pytest.mark.parametrize(("cluster", "served_there"), [("", True), ("Kubernetes", True), ("elsewhere", False)])
+def test_a_proxy_of_another_cluster_gets_no_credentials(cluster: str, served_there: bool) -> None:
+    """NODE-012: nor CA certificates; the namespace of that name is another there."""
+    objects = [
+        gateway({"mode": "MUTUAL", "credentialName": "shop"}),
+        secret("shop", tls_crt=PAIR.certificate, tls_key=PAIR.key, ca_crt=CA),
+    ]
+    assert bool(served(*objects, metadata={"CLUSTER_ID": cluster})) is served_there
