@@ -30,8 +30,10 @@ Issue = Callable[[Identity, str, int, Mapping[str, object]], Awaitable[tuple[str
 """(caller, PKCS #10 in PEM, seconds, metadata) -> chain in PEM, the certificate first. Raises RefusedError."""
 
 
-def certificate_handler(issue: Issue, who: Callable[[Any], Awaitable[Identity]]) -> grpc.GenericRpcHandler:
-    """The handler for a gRPC server; `who` proves the caller of a call, or raises DeniedError."""
+def certificate_handler(
+    issue: Issue, who: Callable[[Any], Awaitable[Identity]], address: Callable[[Any], str]
+) -> grpc.GenericRpcHandler:
+    """The handler for a gRPC server; `who` proves the caller of a call, or raises DeniedError. `address` is its own."""
     log = structlog.get_logger()
 
     async def create(request: IstioCertificateRequest, context: Any) -> IstioCertificateResponse:
@@ -40,7 +42,7 @@ def certificate_handler(issue: Issue, who: Callable[[Any], Awaitable[Identity]])
             chain = await issue(caller, request.csr, request.validity_duration, MessageToDict(request.metadata))
             return IstioCertificateResponse(cert_chain=chain)
         except (DeniedError, RefusedError) as error:
-            log.warning("ca.denied", peer=context.peer(), reason=str(error))
+            log.warning("ca.denied", peer=address(context), reason=str(error))
             await context.abort(grpc.StatusCode[error.code], str(error))
             raise
 

@@ -195,8 +195,12 @@ class XdsServer:
         async def who(context: Any) -> Identity:
             return await authenticate(_peer(context, admit(context.peer())), self._authenticators)
 
+        def address_of(context: Any) -> str:
+            verified = front.who(context.peer()) if front is not None else None
+            return verified.address if verified is not None else str(context.peer())
+
         front: TlsFront | None = None
-        more = () if self._issue is None else (certificate_handler(self._issue, who),)
+        more = () if self._issue is None else (certificate_handler(self._issue, who, address_of),)
         port = await self._listen("127.0.0.1:0", admit, *more)
         front = TlsFront(contexts, ("127.0.0.1", port))
         self.secure_port = front.listen(address)

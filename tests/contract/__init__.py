@@ -1,0 +1,1 @@
+"""What Istio's own agent (`pilot-agent`) needs of a control plane, as its public protocol has it."""
