@@ -20,6 +20,7 @@ DONE = (
     *("MESH", "PC", "NODE", "KSVC", "VS", "RDS", "DR", "SE", "WE", "SC"),
     *("GW", "LIS", "FILT", "EDS", "OUT", "SDS", "NDS", "EF"),
     *("BOOT", "INJ", "IPT", "VAL"),
+    *("PA", "RA", "AZ", "CA", "XAUTH"),
 )
 """The sections whose P0 rows must be named."""
 

@@ -1,4 +1,4 @@
-"""XAUTH-001..003 and the serving root on a real API server, as a service account with no more rights than needed."""
+"""XAUTH-001…003 and the serving root on a real API server, as a service account with no more rights than needed."""
 
 import asyncio
 import base64

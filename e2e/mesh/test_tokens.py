@@ -40,13 +40,13 @@ async def status(mesh: Mesh, headers: dict[str, str] | None = None) -> int:
 
 async def test_a_token_that_is_over_or_of_nobody_is_401(mesh: Mesh) -> None:
     await mesh.apply(mutual("STRICT"), believed(jwks=JWKS))
-    assert await status(mesh) == 200
+    assert await status(mesh) == 200  # RA-005
     assert await status(mesh, token()) == 200
-    assert await status(mesh, token(-600)) == 401
+    assert await status(mesh, token(-600)) == 401  # RA-006
     assert await status(mesh, {"authorization": "Bearer a.b.c"}) == 401
 
 
-async def test_a_claim_decides(mesh: Mesh) -> None:
+async def test_a_claim_decides(mesh: Mesh) -> None:  # RA-005, RA-020
     claim = {"key": "request.auth.claims[groups]", "values": ["staff"]}
     who = {"from": [{"source": {"requestPrincipals": [f"{ISSUER}/*"]}}], "when": [claim]}
     await mesh.apply(mutual("STRICT"), believed(jwks=JWKS), policy("ALLOW", who))

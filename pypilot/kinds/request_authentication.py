@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pypilot.kinds.authorization_policy import TargetReference
-from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec
+from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, no_effect
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
 
 _BREAK = re.compile(r"[\0\r\n]")
@@ -151,6 +151,8 @@ def validate_targets(
         yield Finding("spec.targetRefs", "only one of selector, targetRef and targetRefs may be given (VAL-010)")
     paths = [("spec.targetRef", ref)] if ref is not None else []
     for path, target in (*paths, *((f"spec.targetRefs[{i}]", t) for i, t in enumerate(refs))):
+        if target.kind != "Gateway":
+            yield no_effect(path, f"policies are not attached to a {target.kind}, which would be a waypoint's work")
         if target.namespace:
             yield Finding(f"{path}.namespace", "must not be set: targets are of the policy's namespace (VAL-010)")
 

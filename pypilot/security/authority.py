@@ -33,6 +33,10 @@ class RequestError(ValueError):
     """A certificate request that cannot be granted; says why, and quotes nothing of it."""
 
 
+class ExpiredError(Exception):
+    """The CA itself has expired."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """A workload's certificate."""
@@ -98,10 +102,10 @@ class Authority:
         """A certificate for a SPIFFE id, whatever else was asked for (CA-002, CA-003).
 
         Raises:
-            RequestError: the CA itself has expired.
+            ExpiredError: nothing that it signs would hold.
         """
         if now >= self._certificate.not_valid_after_utc:
-            raise RequestError("the CA has expired")
+            raise ExpiredError("the CA has expired")
         alternatives = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
         certificate = self._issue(key, x509.Name([]), alternatives, _WORKLOAD_USES, now, lifetime)
         leaf = certificate.public_bytes(Encoding.PEM).decode("ascii")

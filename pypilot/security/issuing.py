@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import structlog
 
-from pypilot.security.authority import Authority, RequestError, requested_key
+from pypilot.security.authority import Authority, ExpiredError, RequestError, requested_key
 from pypilot.security.impersonation import Caller
 from pypilot.security.x509 import Root
 
@@ -106,6 +106,8 @@ class CertificateIssuer:
             return await asyncio.to_thread(sign)  # OpenSSL lets others run meanwhile
         except RequestError as error:
             raise IssueError("INVALID_ARGUMENT", str(error)) from None
+        except ExpiredError as error:
+            raise IssueError("INTERNAL", str(error)) from None
 
     def _whose(self, caller: Caller, metadata: Mapping[str, object]) -> str:
         if metadata.get("CertSigner"):

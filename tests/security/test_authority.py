@@ -1,5 +1,6 @@
 """CA-001…003: whatever a request says, the certificate says who was proved."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pypilot.security.authority import Authority, RequestError, requested_key
+from pypilot.security.authority import Authority, ExpiredError, RequestError, requested_key
 from pypilot.security.x509 import SKEW, make_root, parse_root
 from tests.security.workloads import intermediate
 
@@ -77,11 +78,24 @@ def test_chains_lead_to_the_root(data):
         assert len(signed.chain) == 3
 
 
+def test_each_certificate_of_the_chain_stands_for_itself():
+    """And the roots together in the last place, where ztunnel looks for them (CA-001)."""
+    one, two = intermediate("operator"), intermediate("another")
+    root = replace(
+        parse_root(one, NOW),
+        chain=one["ca-cert.pem"] + two["ca-cert.pem"],
+        bundle=one["root-cert.pem"] + two["root-cert.pem"],
+    )
+    _, *between, roots = Authority(root).workload(P256.public_key(), WEB, NOW, DAY).chain
+    assert [text.encode() for text in between] == [one["ca-cert.pem"], two["ca-cert.pem"]]
+    assert roots.encode() == root.bundle
+
+
 def test_no_certificate_outlives_its_ca():
     root = parse_root(intermediate("operator"), NOW)  # 50 days
     leaf = leaf_of(Authority(root).workload(P256.public_key(), WEB, NOW, timedelta(days=90)))
     assert leaf.not_valid_after_utc == x509.load_pem_x509_certificate(root.certificate).not_valid_after_utc
-    with pytest.raises(RequestError, match="expired"):
+    with pytest.raises(ExpiredError):
         Authority(root).workload(P256.public_key(), WEB, NOW + timedelta(days=51), DAY)
 
 

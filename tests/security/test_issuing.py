@@ -61,9 +61,11 @@ async def test_what_cannot_be_granted_is_counted_and_says_why():
             await made.issue(Who(), csr_, 0, metadata)
         assert caught.value.code == code
     assert (made.statistics.requests, made.statistics.bad_requests, made.statistics.denied) == (4, 2, 2)
-    with pytest.raises(IssueError) as caught:
-        await issuer(None).issue(Who(), CSR, 0, {})
-    assert caught.value.code == "UNAVAILABLE"
+    old = CertificateIssuer(lambda: make_root("cluster.local", NOW - timedelta(days=4000)), now=lambda: NOW)
+    for made, code in ((issuer(None), "UNAVAILABLE"), (old, "INTERNAL")):
+        with pytest.raises(IssueError) as caught:
+            await made.issue(Who(), CSR, 0, {})
+        assert caught.value.code == code
 
 
 async def test_a_ca_that_cannot_sign_is_said_in_the_log_only():

@@ -253,7 +253,7 @@ async def test_it_is_repaired_at_once_and_a_quarrel_becomes_slow():
         assert publisher.statistics().writes - writes <= 1
 
 
-async def test_another_root_goes_everywhere():
+async def test_another_root_goes_everywhere():  # CA-009
     api, bundle = FakeApi(), b"PEM"
     async with publishing(api, lambda: bundle) as (publisher, clock):
         publisher.namespaces_changed(["a", "b"])

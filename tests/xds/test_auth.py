@@ -1,4 +1,4 @@
-"""Who may connect: XAUTH-001..003, XAUTH-005, SDS-003, NODE-011."""
+"""Who may connect: XAUTH-001…003, XAUTH-005, SDS-003, NODE-011."""
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta

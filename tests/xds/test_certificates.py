@@ -105,3 +105,13 @@ async def test_refusals_keep_their_code_and_text(authority):
             await ask(server.secure_port, IstioCertificateRequest(csr="x"), credentials)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == "this is no certificate request in PEM"
+
+
+async def test_where_the_ca_is_left_out_nobody_is_asked(authority):
+    """CA-008: `--ca-server false`."""
+    pair = authority.issue(WEB)
+    credentials = grpc.ssl_channel_credentials(authority.certificate, pair.key, pair.certificate)
+    async with serving(authority, None) as server:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(server.secure_port, IstioCertificateRequest(csr="x"), credentials)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -1,4 +1,4 @@
-"""Secrets over a stream wait for the answer who may read them, and follow it; nothing else does (SDS-005, SDS-009)."""
+"""Secrets over a stream wait for the answer who may read them, and follow it (SDS-005, SDS-009, XAUTH-004)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -231,7 +231,7 @@ def test_modes_of_mesh_namespace_workload_and_port() -> None:
         " portLevelMtls: {'80': {mode: DISABLE}, '81': {mode: UNSET}}}",
         "PeerAuthentication istio-system/one: {selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}}",
     )
-    assert [namespace_mode(reader, n) for n in ("a", "b", "c")] == ["STRICT", "DISABLE", "STRICT"]  # PA-001
+    assert [namespace_mode(reader, n) for n in ("a", "b", "c")] == ["STRICT", "DISABLE", "STRICT"]  # PA-001, PA-004
     web = mutual_tls(reader, "a", (("app", "web"),))
     assert (web.default, web.of(80), web.of(81), web.of(82)) == ("PERMISSIVE", "DISABLE", "PERMISSIVE", "PERMISSIVE")
     assert mutual_tls(reader, "istio-system", (("app", "web"),)).default == "STRICT"
