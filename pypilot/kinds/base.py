@@ -222,6 +222,8 @@ class Kind:
     validate: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     advise: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     """What there is to warn of in an object without errors: fields without effect together with others."""
+    refusals: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
+    """What Istio's webhook refuses in an object without errors: warnings here, denied by ours, too."""
     open_fields: tuple[str, ...] = ()
     """Paths whose content pypilot deliberately does not read (`spec.containers[].image`); `*` reads nothing of it."""
 

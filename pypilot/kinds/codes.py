@@ -93,6 +93,13 @@ _ALL = (
         "Remove it.",
     ),
     Code(
+        "PP0109",
+        "refused",
+        "It is served as Istio serves it, but Istio's webhook, and pypilot's, refuse to have it written.",
+        "Change what the message names.",
+        ("IST0106 SchemaValidationError",),
+    ),
+    Code(
         "PP0201",
         "unknown-host",
         "A host that is no service which the object's namespace can see. Requests sent there are answered with 503.",

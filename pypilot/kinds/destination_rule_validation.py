@@ -15,6 +15,7 @@ from pypilot.kinds.destination_rule import (
     TrafficPolicy,
 )
 from pypilot.kinds.destination_rule_advice import advise
+from pypilot.kinds.destination_rule_refusals import refusals
 
 _MILLISECOND = Duration(1_000_000)
 _LARGEST_TABLE = 5_000_011
@@ -137,6 +138,7 @@ KIND = Kind(
     units=("spec.subsets[]", "spec.trafficPolicy.portLevelSettings[]"),
     validate=validate,
     advise=advise,
+    refusals=refusals,
     short_names=("dr",),
     columns=("spec.host",),
 )

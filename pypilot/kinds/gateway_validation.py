@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pypilot.kinds.base import Finding, Kind
 from pypilot.kinds.gateway import HTTP_PROTOCOLS, PROTOCOLS, IstioGateway, Server
 from pypilot.kinds.gateway_advice import advise
+from pypilot.kinds.gateway_refusals import refusals
 
 
 def _validate_tls(server: Server, path: str) -> Iterable[Finding]:
@@ -53,5 +54,6 @@ KIND = Kind(
     units=("spec.servers[]",),
     validate=validate,
     advise=advise,
+    refusals=refusals,
     short_names=("gw",),
 )

@@ -5,7 +5,7 @@ without effect are warnings (`field_findings`). Pure: the caller knows where the
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
@@ -204,7 +204,7 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
             findings.extend(f for f in kind.validate(obj) if f.severity != "error" and not found)
             if not found:
                 is_whole = not any(f.severity == "error" for f in findings)
-                return Parsed(obj, (*findings, *(kind.advise(obj) if is_whole else ())))
+                return Parsed(obj, (*findings, *(_warnings(kind, obj) if is_whole else ())))
             errors = [(_steps(f.field), f.message) for f in found]
         if not nulls_gone:  # indexes below must count what the converter counts
             pruned, nulls_gone = without_nulls(pruned, kind.type), True
@@ -248,7 +248,13 @@ def decode_object(kind: Kind, text: bytes | msgspec.Raw) -> Parsed:
         return parse_object(kind, msgspec.json.decode(text))
     if "*" in kind.open_fields:
         return Parsed(obj, findings)
-    return Parsed(obj, (*_set_fields(kind, msgspec.json.decode(text)), *findings, *kind.advise(obj)))
+    return Parsed(obj, (*_set_fields(kind, msgspec.json.decode(text)), *findings, *_warnings(kind, obj)))
+
+
+def _warnings(kind: Kind, obj: Object) -> Iterator[Finding]:
+    """Of an object without errors."""
+    yield from kind.advise(obj)
+    yield from kind.refusals(obj)
 
 
 def _set_fields(kind: Kind, data: Mapping[str, Any]) -> tuple[Finding, ...]:

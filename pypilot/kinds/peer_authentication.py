@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from pypilot.kinds.base import Finding, Kind, Object, Spec
+from pypilot.kinds.refusals import refuse
 
 MutualTLSMode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 
@@ -69,7 +70,7 @@ def validate(policy: PeerAuthentication) -> Iterable[Finding]:
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             yield Finding(f"spec.portLevelMtls.{port}", f"{port!r} is not a port number")
     if spec.port_level_mtls and not spec.selects:
-        yield Finding("spec.portLevelMtls", "has no effect without a selector (PA-004)", "warning", "no-effect")
+        yield refuse("spec.portLevelMtls", "it has no effect without a selector (PA-004)")
 
 
 KIND = Kind(

@@ -13,6 +13,7 @@ from pypilot.kinds.virtual_service import (
     VirtualService,
 )
 from pypilot.kinds.virtual_service_advice import advise
+from pypilot.kinds.virtual_service_refusals import refusals
 
 _REDIRECT_CODES = frozenset({0, 301, 302, 303, 307, 308})
 
@@ -134,6 +135,7 @@ KIND = Kind(
     units=("spec.http[]", "spec.tls[]", "spec.tcp[]"),
     validate=validate,
     advise=advise,
+    refusals=refusals,
     short_names=("vs",),
     columns=("spec.gateways", "spec.hosts"),
 )

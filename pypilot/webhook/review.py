@@ -1,4 +1,6 @@
-"""An AdmissionReview answered with what the parser of `pypilot validate` finds. Pure; rejects only what that rejects.
+"""An AdmissionReview answered with what the parser of `pypilot validate` finds. Pure.
+
+It rejects what that rejects, and what that warns of as refused by Istio's webhook.
 
 Source: admission.k8s.io/v1; VAL-001.
 """
@@ -14,6 +16,7 @@ from pypilot.kinds import kind_of
 from pypilot.kinds.base import Finding
 from pypilot.kinds.envoy_filter import EnvoyFilter
 from pypilot.kinds.parse import parse_object
+from pypilot.kinds.refusals import REFUSED
 
 _VERSION = "admission.k8s.io/v1"
 _LONGEST_WARNING = 250
@@ -21,6 +24,8 @@ _LONGEST_WARNING = 250
 _MOST_WARNINGS = 15
 """It drops them all beyond 4096 characters."""
 _LONGEST_MESSAGE = 16_384
+_DENIED = (REFUSED, "no-subnet")
+"""Codes of warnings for which an object is denied."""
 
 
 class MalformedError(Exception):
@@ -51,9 +56,14 @@ def check_object(data: Mapping[str, Any]) -> Verdict:
     if isinstance(parsed.object, EnvoyFilter):
         findings += value_findings(parsed.object)
     return Verdict(
-        tuple(dict.fromkeys(_text(f) for f in findings if f.severity == "error")),
-        tuple(dict.fromkeys(f"{_text(f)} [{f.code}]" for f in findings if f.severity != "error")),
+        tuple(dict.fromkeys(_text(f) for f in findings if _denies(f))),
+        tuple(dict.fromkeys(f"{_text(f)} [{f.code}]" for f in findings if not _denies(f))),
     )
+
+
+def _denies(finding: Finding) -> bool:
+    """True for errors, and for what could be served but Istio's webhook refuses (VAL-002)."""
+    return finding.severity == "error" or finding.code in _DENIED
 
 
 def _text(finding: Finding) -> str:

@@ -1,0 +1,73 @@
+"""What could be served but Istio's webhook refuses (VAL-002, VAL-004, VAL-005, VAL-009): denied, and only warned of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pypilot.kinds import kind_of
+from pypilot.kinds.parse import parse_object
+from pypilot.webhook.review import check_object
+
+CASES = Path(__file__).parent / "refusals"
+TO = [{"destination": {"host": "b.example"}}]
+ACTIONS = {"redirect", "directResponse", "delegate", "route"}
+NETWORKING, SECURITY = "networking.istio.io/v1", "security.istio.io/v1"
+
+
+def cases(name: str) -> list[Any]:
+    read = yaml.safe_load((CASES / f"{name}.yaml").read_text())
+    return [pytest.param(case, id=f"{i}-{','.join(case['denied'])[:60]}") for i, case in enumerate(read)]
+
+
+def denied(kind: str, spec: Any, name: str = "x", api: str = NETWORKING) -> list[str]:
+    """The fields for which it is denied, which must be served all the same."""
+    data = {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "n"}, "spec": spec}
+    entry = kind_of(api, kind)
+    assert entry is not None
+    parsed = parse_object(entry, data)
+    assert parsed.object is not None
+    assert {f.severity for f in parsed.findings} <= {"warning"}, parsed.findings
+    errors = check_object(data).errors
+    fields = [f.field.removeprefix("spec.") for f in parsed.findings if f.code in ("refused", "no-subnet")]
+    assert [error.partition(": ")[0].removeprefix("spec.") for error in errors] == fields
+    return sorted(fields)
+
+
+@pytest.mark.parametrize("case", cases("virtual-service"))
+def test_virtual_services(case: dict[str, Any]) -> None:
+    spec: dict[str, Any] = {"hosts": ["a.example"], **case.get("spec", {})}
+    for kind in ("http", "tls", "tcp"):
+        if kind in case:
+            rule = case[kind]
+            spec[kind] = [rule if ACTIONS & rule.keys() else {**rule, "route": TO}]
+    if not {"http", "tls", "tcp"} & spec.keys():
+        spec["http"] = [{"route": TO}]
+    assert denied("VirtualService", spec) == case["denied"]
+
+
+@pytest.mark.parametrize("case", cases("destination-rule"))
+def test_destination_rules(case: dict[str, Any]) -> None:
+    policy = {"trafficPolicy": case["policy"]} if "policy" in case else {}
+    assert denied("DestinationRule", {"host": "a.example", **policy, **case.get("spec", {})}) == case["denied"]
+
+
+@pytest.mark.parametrize("case", cases("gateway"))
+def test_gateways(case: dict[str, Any]) -> None:
+    server = {"port": {"number": 80, "protocol": "HTTP", "name": "http"}, "hosts": ["a.example"]}
+    spec = {"servers": [{**server, **case.get("server", {})}], **case.get("spec", {})}
+    assert denied("Gateway", spec, case.get("name", "x")) == case["denied"]
+
+
+def test_ports_of_two_servers_have_names_of_their_own() -> None:
+    port = {"number": 80, "protocol": "HTTP", "name": "http"}
+    servers = [{"port": port, "hosts": ["a.example"]}, {"port": {**port, "number": 81}, "hosts": ["b.example"]}]
+    assert denied("Gateway", {"servers": servers}) == ["servers[1].port.name"]
+
+
+def test_ports_of_a_peer_authentication_need_a_selector() -> None:
+    ports = {"portLevelMtls": {"80": {"mode": "DISABLE"}}, "mtls": {"mode": "STRICT"}}
+    assert denied("PeerAuthentication", ports, api=SECURITY) == ["portLevelMtls"]
+    selecting = {**ports, "selector": {"matchLabels": {"app": "a"}}}
+    assert denied("PeerAuthentication", selecting, api=SECURITY) == []
