@@ -10,7 +10,9 @@ import msgspec
 from pypilot.kinds.authorization_policy import TargetReference
 from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, no_effect
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
+from pypilot.kinds.refusals import refuse, time_defects
 
+_PLAIN_HEADER = re.compile(r"[-_A-Za-z0-9]+")
 _BREAK = re.compile(r"[\0\r\n]")
 _JwksUri = Annotated[str, msgspec.Meta(max_length=2048)]
 
@@ -166,11 +168,25 @@ def validate(policy: RequestAuthentication) -> Iterable[Finding]:
         yield from _validate_rule(rule, f"spec.jwtRules[{i}]")
 
 
+def refusals(policy: RequestAuthentication) -> Iterable[Finding]:
+    """What Istio's webhook refuses although it could be served (VAL-008)."""
+    for i, rule in enumerate(policy.spec.jwt_rules):
+        path = f"spec.jwtRules[{i}]"
+        for j, output in enumerate(rule.output_claim_to_headers):
+            if output.header and not _PLAIN_HEADER.fullmatch(output.header):
+                yield refuse(f"{path}.outputClaimToHeaders[{j}].header", f"{output.header!r} is not a plain name")
+        for j, claim in enumerate(rule.space_delimited_claims):
+            if not claim:
+                yield refuse(f"{path}.spaceDelimitedClaims[{j}]", "a claim needs a name")
+        yield from time_defects(f"{path}.timeout", rule.timeout)
+
+
 KIND = Kind(
     RequestAuthentication,
     "security.istio.io",
     ("v1", "v1beta1"),
     "requestauthentications",
     validate=validate,
+    refusals=refusals,
     short_names=("ra",),
 )

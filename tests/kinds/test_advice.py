@@ -1,4 +1,4 @@
-"""Fields without effect together with others, of one object alone."""
+"""Fields without effect together with others, and rules never reached (VAL-003), of one object alone."""
 
 from typing import Any
 

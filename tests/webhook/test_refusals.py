@@ -1,4 +1,7 @@
-"""What could be served but Istio's webhook refuses (VAL-002, VAL-004, VAL-005, VAL-009): denied, and only warned of."""
+"""What could be served but Istio's webhook refuses (VAL-002, VAL-004, VAL-005, VAL-008, VAL-009).
+
+It is denied when it is written, and only warned of where it is there already.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,42 @@ def test_ports_of_a_peer_authentication_need_a_selector() -> None:
     assert denied("PeerAuthentication", ports, api=SECURITY) == ["portLevelMtls"]
     selecting = {**ports, "selector": {"matchLabels": {"app": "a"}}}
     assert denied("PeerAuthentication", selecting, api=SECURITY) == []
+
+
+def test_headers_and_times_of_a_request_authentication() -> None:
+    output = [{"header": "x-a_1", "claim": "a"}, {"header": "x a", "claim": "a"}]
+    rule = {"issuer": "i", "outputClaimToHeaders": output, "spaceDelimitedClaims": ["", "b"], "timeout": "1us"}
+    path = "jwtRules[0]."
+    expected = ["outputClaimToHeaders[1].header", "spaceDelimitedClaims[0]", "timeout"]
+    got = denied("RequestAuthentication", {"jwtRules": [rule]}, api=SECURITY)
+    assert [field.removeprefix(path) for field in got] == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        ({"issuer": ""}, "issuer"),
+        ({"issuer": "i", "jwks": "{}"}, "jwks"),
+        ({"issuer": "i", "jwksUri": "ftp://a/b"}, "jwksUri"),
+        ({"issuer": "i", "jwksUri": "https://a/b", "jwks": '{"keys": []}'}, "jwksUri"),
+        ({"issuer": "i", "audiences": [""]}, "audiences"),
+        ({"issuer": "i", "fromHeaders": [{"name": ""}]}, "fromHeaders[0].name"),
+        ({"issuer": "i", "fromParams": [""]}, "fromParams"),
+        ({"issuer": "i", "fromCookies": [""]}, "fromCookies"),
+        ({"issuer": "i", "outputClaimToHeaders": [{"header": "x", "claim": ""}]}, "outputClaimToHeaders[0]"),
+    ],
+)
+def test_rules_of_tokens_that_cannot_be_served(rule: dict[str, Any], field: str) -> None:
+    """VAL-008."""
+    data = {"apiVersion": SECURITY, "kind": "RequestAuthentication", "metadata": {"name": "x", "namespace": "n"}}
+    (error,) = check_object({**data, "spec": {"jwtRules": [rule]}}).errors
+    assert error.startswith(f"spec.jwtRules[0].{field}: ")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
+def test_numbers_of_ports_of_a_peer_authentication(port: str) -> None:
+    """VAL-009."""
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "portLevelMtls": {port: {"mode": "STRICT"}}}
+    data = {"apiVersion": SECURITY, "kind": "PeerAuthentication", "metadata": {"name": "x", "namespace": "n"}}
+    (error,) = check_object({**data, "spec": spec}).errors
+    assert error.startswith(f"spec.portLevelMtls.{port}: ")

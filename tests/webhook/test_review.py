@@ -1,4 +1,4 @@
-"""AdmissionReviews: the same verdict as `pypilot validate`, and an answer to everything."""
+"""AdmissionReviews (VAL-001, VAL-011): what `pypilot validate` says, and an answer to everything."""
 
 import pytest
 from hypothesis import given
