@@ -68,6 +68,7 @@ def installation_of(
         trust_domain=mesh.trust_domain,
         proxy_port=mesh.proxy_listen_port,
         inbound_port=mesh.proxy_inbound_listen_port,
+        inbound_to_localhost=mesh.inbound_traffic_policy.mode == "LOCALHOST",
         merges_metrics=mesh.enable_prometheus_merge is not False,
         default_config={name: value for name, value in default.items() if value is not None},
         proxy_configs=tuple(configs),

@@ -47,6 +47,7 @@ def variables(target: Target, proxy_config: Mapping[str, Any]) -> list[Json]:
     serving = [*target.application_containers, *([own_proxy] if own_proxy else ())]
     app_ports = [p for c in serving for p in c.get("ports") or ()]
     plural: dict[str, Any] = {
+        **({"REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION": "true"} if installation.inbound_to_localhost else {}),
         "PILOT_CERT_PROVIDER": "istiod",
         "CA_ADDR": f"{installation.service}:15012",
         "POD_NAME": _field("metadata.name"),

@@ -26,6 +26,8 @@ class Installation:
     trust_domain: str = "cluster.local"
     proxy_port: int = 15001
     inbound_port: int = 15006
+    inbound_to_localhost: bool = False
+    """MeshConfig's `inboundTrafficPolicy` (MESH-015): applications may listen on loopback alone."""
     merges_metrics: bool = True
     """MeshConfig's `enablePrometheusMerge`."""
     default_config: Mapping[str, Any] = field(default_factory=dict)
