@@ -7,6 +7,7 @@ import pytest
 from e2e.kube.control_plane import namespace, replica, settle, until
 from pypilot.webhook.mutating import configuration_name, webhook_configuration
 from pypilot.world.world import World
+from tests.security.workloads import intermediate
 
 SPACE = "injection-root"
 SHOP, PLAIN = "injection-shop", "injection-plain"
@@ -143,6 +144,26 @@ async def test_the_root_is_repaired(ready, client):
     await client.request("PUT", PATH, current)
     await until(lambda: trusted(client, ready))
     await until(lambda: _is_state(ready, "Fail"))
+    status, found = await created(client, pod("a", SHOP))
+    assert status == 201, found["message"]
+    assert names(found) == ["istio-init", "istio-proxy"]
+
+
+async def test_another_root_is_followed(ready, client):
+    """INJ-001: the API server goes on asking us while the webhook's certificate comes from another root."""
+    await account(client, SHOP)
+    before = (await client.request("GET", PATH))["webhooks"][0]["clientConfig"]["caBundle"]
+    old, data = ready.services.identity.tls.stamp(), intermediate("operator")
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "cacerts", "namespace": SPACE},
+        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
+    }
+    await client.request("POST", f"/api/v1/namespaces/{SPACE}/secrets", body)
+    await until(lambda: ready.services.identity.tls.stamp() != old)
+    await until(lambda: trusted(client, ready))
+    assert (await client.request("GET", PATH))["webhooks"][0]["clientConfig"]["caBundle"] != before
     status, found = await created(client, pod("a", SHOP))
     assert status == 201, found["message"]
     assert names(found) == ["istio-init", "istio-proxy"]
