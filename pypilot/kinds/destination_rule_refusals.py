@@ -53,7 +53,8 @@ def _outlier(path: str, outlier: OutlierDetection | None) -> Iterator[Finding]:
         yield refuse(f"{path}.consecutiveLocalOriginFailures", "splitExternalLocalOriginErrors is not given")
 
 
-def _pool(path: str, pool: ConnectionPoolSettings | None) -> Iterator[Finding]:
+def pool_refusals(path: str, pool: ConnectionPoolSettings | None) -> Iterator[Finding]:
+    """Those of a connection pool, wherever it is."""
     if pool is None:
         return
     if pool.http is None and pool.tcp is None:
@@ -157,7 +158,7 @@ def _tunnel(path: str, tunnel: TunnelSettings | None) -> Iterator[Finding]:
 def _settings(path: str, policy: TrafficPolicy | PortTrafficPolicy) -> Iterator[Finding]:
     yield from _tls(f"{path}.tls", policy.tls)
     yield from _outlier(f"{path}.outlierDetection", policy.outlier_detection)
-    yield from _pool(f"{path}.connectionPool", policy.connection_pool)
+    yield from pool_refusals(f"{path}.connectionPool", policy.connection_pool)
     yield from _balancer(f"{path}.loadBalancer", policy.load_balancer)
 
 

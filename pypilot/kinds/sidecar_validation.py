@@ -15,6 +15,7 @@ from pypilot.kinds.sidecar import (
     Sidecar,
     SidecarPort,
 )
+from pypilot.kinds.sidecar_refusals import refusals
 
 PROTOCOLS = GATEWAY_PROTOCOLS | {"UDP"}
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
@@ -214,4 +215,5 @@ KIND = Kind(
     # Not "spec.egress[]": without one of its listeners a Sidecar would let its proxies see more than it says.
     units=("spec.egress[].hosts[]", "spec.ingress[]"),
     validate=validate,
+    refusals=refusals,
 )

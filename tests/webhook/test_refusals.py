@@ -1,4 +1,4 @@
-"""What could be served but Istio's webhook refuses (VAL-002, VAL-004, VAL-005, VAL-008, VAL-009).
+"""What could be served but Istio's webhook refuses (VAL-002, VAL-004…006, VAL-008, VAL-009).
 
 It is denied when it is written, and only warned of where it is there already.
 """
@@ -113,3 +113,26 @@ def test_numbers_of_ports_of_a_peer_authentication(port: str) -> None:
     data = {"apiVersion": SECURITY, "kind": "PeerAuthentication", "metadata": {"name": "x", "namespace": "n"}}
     (error,) = check_object({**data, "spec": spec}).errors
     assert error.startswith(f"spec.portLevelMtls.{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields"),
+    [
+        ({"egress": [{"hosts": ["./a.example", "*/*", "ns/*.b.example"]}]}, []),
+        ({"egress": [{"hosts": ["./short"]}]}, ["egress[0].hosts[0]"]),
+        (
+            {"ingress": [{"port": {"number": 80, "protocol": "HTTP"}, "connectionPool": {}}]},
+            ["ingress[0].connectionPool"],
+        ),
+        (
+            {"inboundConnectionPool": {"tcp": {"connectTimeout": "1us"}}},
+            ["inboundConnectionPool.tcp.connectTimeout"],
+        ),
+        (
+            {"workloadSelector": {"labels": {"a": "*"}}, "egress": [{"hosts": ["*/*"]}]},
+            ["workloadSelector.labels.a"],
+        ),
+    ],
+)
+def test_sidecars(spec: dict[str, Any], fields: list[str]) -> None:
+    assert denied("Sidecar", spec) == fields
