@@ -19,6 +19,7 @@ _PATHS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("apps", "DaemonSet"): _TEMPLATE,
     ("apps", "ReplicaSet"): _TEMPLATE,
     ("apps.openshift.io", "DeploymentConfig"): _TEMPLATE,
+    ("v1", "DeploymentConfig"): _TEMPLATE,
     ("batch", "Job"): _TEMPLATE,
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
 }

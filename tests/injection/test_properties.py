@@ -55,6 +55,7 @@ annotation_values = {
     "prometheus.io/port": ["9090", "15020", "x"],
     "prometheus.io/scrape": ["true", "false", "x"],
     "prometheus.io.scrape": ["true"],
+    "prometheus.istio.io/scrape-targets": ["8080:/a,9090", "x", ""],
     "proxy.istio.io/config": [
         "",
         "statusPort: 1",
