@@ -6,6 +6,7 @@ touched: a cluster in which there is an `istio-system` already is none for this 
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from e2e.cluster.kubectl import Data, Kubectl, KubectlError
 from pypilot.cli.demo.certificates import Authority, Certificate
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
+IMAGE_FIELDS = KUBERNETES / "base" / "image-fields.yaml"
 SYSTEM, SHOP = "istio-system", "shop"
 HOST = "shop.example.com"
 CREDENTIAL = "shop-credential"
@@ -38,7 +40,7 @@ class Place:
     PYPILOT_E2E_KUBECONFIG: names the cluster; nothing else does, so that nobody's cluster is used by chance.
     PYPILOT_E2E_IN: command prefix that runs a program where nodes can be reached, kubectl included; may be empty.
     PYPILOT_E2E_LOAD: command that loads images, `{tar}` for a file that `docker save` wrote; empty: they can be pulled.
-    PYPILOT_E2E_IMAGE, PYPILOT_E2E_PROXY_IMAGE: names of the images.
+    PYPILOT_E2E_IMAGE, PYPILOT_E2E_PROXY_IMAGE, PYPILOT_E2E_SIDECAR_IMAGE: names of the images.
     """
 
     kubeconfig: str
@@ -46,6 +48,7 @@ class Place:
     load: tuple[str, ...]
     image: str
     proxy_image: str
+    sidecar_image: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Place":
@@ -63,7 +66,17 @@ class Place:
             tuple(shlex.split(environment.get("PYPILOT_E2E_LOAD", ""))),
             environment.get("PYPILOT_E2E_IMAGE") or "pypilot:0.1.0",
             environment.get("PYPILOT_E2E_PROXY_IMAGE") or "pypilot-proxy:0.1.0",
+            environment.get("PYPILOT_E2E_SIDECAR_IMAGE") or "pypilot-sidecar:0.1.0",
         )
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        """Names in the manifests, and those here."""
+        return {
+            "pypilot": self.image,
+            "pypilot-proxy": self.proxy_image,
+            "pypilot-sidecar": self.sidecar_image,
+        }
 
 
 @dataclass(slots=True)
@@ -101,7 +114,7 @@ class Installation:
         if not self.place.load:
             return
         tar = self.directory / "images.tar"
-        saved = ["docker", "save", "--output", str(tar), self.place.image, self.place.proxy_image]
+        saved = ["docker", "save", "--output", str(tar), *self.place.images.values()]
         for command in (saved, [part.replace("{tar}", str(tar)) for part in self.place.load]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=900)
             assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
@@ -140,7 +153,7 @@ class Installation:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         images = []
-        for own, given in (("pypilot", self.place.image), ("pypilot-proxy", self.place.proxy_image)):
+        for own, given in self.place.images.items():
             given_name, _, tag = given.rpartition(":")
             images.append({"name": own, "newName": given_name, "newTag": tag})
         kustomization = {
@@ -148,7 +161,9 @@ class Installation:
             "kind": "Kustomization",
             "resources": [os.path.relpath(source, directory.resolve())],
             "images": images,
+            "configurations": [IMAGE_FIELDS.name],
         }
+        shutil.copy(IMAGE_FIELDS, directory)
         (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return directory
 

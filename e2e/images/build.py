@@ -1,23 +1,33 @@
-"""python -m e2e.images.build [TAG]: build both images, on base images made here where there is no registry."""
+"""python -m e2e.images.build [TAG]: build all images, on base images made here where there is no registry."""
 
 import os
 import sys
+from typing import NamedTuple
 
-from e2e.images.bases import CONTROL_PLANE, PROXY, ROOT, find_bases
+from e2e.images.bases import CONTROL_PLANE, PROXY, ROOT, SIDECAR, find_bases
 from e2e.images.engine import Engine, EngineError, UnavailableError, find_engine
 
 
-def build_images(engine: Engine, tag: str) -> tuple[str, str]:
-    """Build both; their names.
+class Images(NamedTuple):
+    """Names of images."""
+
+    control_plane: str
+    proxy: str
+    sidecar: str
+
+
+def build_images(engine: Engine, tag: str) -> Images:
+    """Build all; their names.
 
     Raises:
         UnavailableError: there is nothing to build them on.
         EngineError: one cannot be built.
     """
     bases = find_bases(engine, os.environ)
-    names = f"pypilot:{tag}", f"pypilot-proxy:{tag}"
-    engine.build(CONTROL_PLANE, ROOT, names[0], bases.control_plane)
-    engine.build(PROXY, PROXY.parent, names[1], bases.proxy)
+    names = Images(f"pypilot:{tag}", f"pypilot-proxy:{tag}", f"pypilot-sidecar:{tag}")
+    engine.build(CONTROL_PLANE, ROOT, names.control_plane, bases.control_plane)
+    engine.build(PROXY, PROXY.parent, names.proxy, bases.proxy)
+    engine.build(SIDECAR, ROOT, names.sidecar, {**bases.sidecar, "PROXY_IMAGE": names.proxy})
     return names
 
 

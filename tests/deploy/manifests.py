@@ -30,8 +30,8 @@ def _run(program: str, variable: str, *arguments: object) -> str:
     return done.stdout
 
 
-def kustomized(name: str = "") -> list[Data]:
-    """What `kubectl apply -k deploy/kubernetes/NAME` would send."""
+def kustomized(name: str | Path = "") -> list[Data]:
+    """What `kubectl apply -k deploy/kubernetes/NAME` would send; or of a directory elsewhere."""
     return documents(_run("kubectl", "KUBECTL", "kustomize", KUSTOMIZE / name))
 
 

@@ -125,11 +125,8 @@ def test_what_people_change_arrives() -> None:
     template = find(objects, "Deployment", "pypilot")["spec"]["template"]
     pod, container = template["spec"], template["spec"]["containers"][0]
     assert container["image"] == "registry.example/pypilot:v2"
-    assert container["args"][-3:] == [
-        "--log-level=debug",
-        "--proxy-image=registry.example/sidecar:0.1.0",
-        "--drain=9",
-    ]
+    assert container["args"][-2:] == ["--log-level=debug", "--drain=9"]
+    assert {"name": "PYPILOT_PROXY_IMAGE", "value": "registry.example/sidecar:0.1.0"} in container["env"]
     assert "--grpc-addr=127.0.0.1:15010" in container["args"]
     assert pod["nodeSelector"] == {"disk": "fast"}
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
