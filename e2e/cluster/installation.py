@@ -20,8 +20,11 @@ from pypilot.cli.demo.certificates import Authority, Certificate
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 IMAGE_FIELDS = KUBERNETES / "base" / "image-fields.yaml"
 SYSTEM, SHOP = "istio-system", "shop"
+OFFICE, STREET = "office", "street"
+"""Namespaces with and without sidecars."""
 HOST = "shop.example.com"
 CREDENTIAL = "shop-credential"
+NAMESPACES = (SYSTEM, SHOP, OFFICE, STREET)
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 CONTROL_PLANE, GATEWAY = "pypilot", "istio-ingressgateway"
 PILOTS = "app=istiod,istio=pilot"
@@ -102,7 +105,7 @@ class Installation:
             UnavailableError: there is not.
         """
         try:
-            for namespace in (SYSTEM, SHOP):
+            for namespace in NAMESPACES:
                 if self.kubectl.exists("namespace", namespace):
                     raise UnavailableError(f"needs a cluster without a namespace {namespace}: this one has it")
             self.roots_before = self.published_roots()
@@ -135,7 +138,7 @@ class Installation:
 
     def remove(self) -> None:
         """All of it, and what it made; nothing is left to remove the second time."""
-        self.kubectl("delete", "namespace", SHOP, "--ignore-not-found", "--wait")
+        self.kubectl("delete", "namespace", SHOP, OFFICE, STREET, "--ignore-not-found", "--wait")
         self.kubectl("delete", "--ignore-not-found", "--wait", "-k", str(self._overlay("system", KUBERNETES)))
         if self._definitions:
             self.kubectl("delete", "--ignore-not-found", "--wait", "-k", str(KUBERNETES / "crds"))
@@ -204,9 +207,10 @@ class Installation:
         parts = []
         for arguments in (
             ("get", "pods,services,endpointslices", "--all-namespaces", "--output=wide"),
-            *(("describe", "pods", "--namespace", n) for n in (SYSTEM, SHOP)),
-            *(("get", "events", "--namespace", n, "--sort-by=.lastTimestamp") for n in (SYSTEM, SHOP)),
+            *(("describe", "pods", "--namespace", n) for n in NAMESPACES),
+            *(("get", "events", "--namespace", n, "--sort-by=.lastTimestamp") for n in NAMESPACES),
             *(("logs", "--namespace", SYSTEM, "--selector", s, "--tail=200", "--prefix") for s in (PILOTS, GATEWAYS)),
+            ("logs", "--namespace", OFFICE, "--selector", "app", "--container=istio-proxy", "--tail=60", "--prefix"),
         ):
             try:
                 text = self.kubectl(*arguments)

@@ -32,11 +32,15 @@ class Kubectl:
         Raises:
             KubectlError: it failed.
         """
-        command = [*self.prefix, "kubectl", "--kubeconfig", self.kubeconfig, *arguments]
+        command = self.command(*arguments)
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds)
         if done.returncode:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """The call as a command, for programs that talk."""
+        return (*self.prefix, "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
 
     def apply(self, *objects: Data) -> None:
         """Create or replace."""

@@ -1,4 +1,4 @@
-"""The program of `traffic.py`, run where the cluster's node can be reached."""
+"""The program of `traffic.py`, run where the cluster's node can be reached, or in a pod."""
 
 import json
 import subprocess
@@ -13,6 +13,13 @@ from typing import IO
 from e2e.cluster.kubectl import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = (sys.executable, "-m", "e2e.cluster.traffic")
+"""The program on this machine, whatever its namespaces."""
+
+
+def anywhere() -> tuple[str, ...]:
+    """The program where there is nothing but Python."""
+    return "python", "-c", Path(__file__).with_name("traffic.py").read_text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Report:
     versions: dict[str, int] = field(default_factory=dict)
     last_version: str = ""
     streak: int = 0
+    pods: dict[str, int] = field(default_factory=dict)
+    callers: dict[str, int] = field(default_factory=dict)
     serials: dict[str, int] = field(default_factory=dict)
     last_serial: str = ""
     serial_streak: int = 0
@@ -47,15 +56,24 @@ class Load(AbstractContextManager["Load"]):
         host: Whom to ask for.
         root: Authority to trust; then over TLS.
         fresh: A connection of its own for each request.
+        program: How the program is run there.
     """
 
     def __init__(
-        self, prefix: tuple[str, ...], address: str, host: str, root: Path | None, *, fresh: bool, workers: int = 4
+        self,
+        prefix: tuple[str, ...],
+        address: str,
+        host: str,
+        root: Path | None,
+        *,
+        fresh: bool,
+        workers: int = 4,
+        program: tuple[str, ...] = HERE,
     ) -> None:
         given = ["--address", address, "--host", host, "--workers", str(workers)]
         given += ["--root", str(root)] if root else []
         given += ["--fresh"] if fresh else []
-        self._command = [*prefix, sys.executable, "-m", "e2e.cluster.traffic", *given]
+        self._command = [*prefix, *program, *given]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Load":

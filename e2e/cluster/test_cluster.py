@@ -220,16 +220,3 @@ def test_a_killed_gateway_gets_its_configuration(installation: Installation) -> 
         load.forget()
         load.more(ENOUGH)
         none_failed(load)
-
-
-# -- the end ----------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_is_left_when_it_is_removed(installation: Installation) -> None:
-    installation.remove()
-    kubectl = installation.kubectl
-    assert not kubectl.exists("namespace", SYSTEM)
-    assert not kubectl.exists("namespace", SHOP)
-    assert "part-of=pypilot" not in kubectl("get", "clusterroles,clusterrolebindings", "--show-labels")
-    assert not kubectl.exists("validatingwebhookconfiguration", "pypilot-validator-istio-system")
-    assert installation.published_roots() == installation.roots_before

@@ -1,5 +1,5 @@
-"""Load on one URL, and what became of each request. A program of its own: it runs where the cluster's node can be
-reached, and stops by itself when its standard input ends.
+"""Load on one URL, and what became of each request. A program of its own: it runs where the address can be reached,
+be it in a pod, and stops by itself when its standard input ends.
 
     python -m e2e.cluster.traffic --address HOST:PORT --host NAME [--root FILE] [--fresh] [--workers N] [--path /]
 
@@ -34,6 +34,10 @@ class Counts:
     last_version: str = ""
     streak: int = 0
     """How many requests in a row, up to the last, got the last version."""
+    pods: Counter[str] = field(default_factory=Counter)
+    """By the host names of those that answered."""
+    callers: Counter[str] = field(default_factory=Counter)
+    """As what they were called, by their proxies' word."""
     serials: Counter[str] = field(default_factory=Counter)
     last_serial: str = ""
     serial_streak: int = 0
@@ -46,8 +50,11 @@ class Counts:
         if status != 200:
             self.failure(f"status {status}: {body[:100]!r}")
             return
-        version = str(json.loads(body).get("version", ""))
+        seen = json.loads(body)
+        version = str(seen.get("version", ""))
         self.versions[version] += 1
+        self.pods[str(seen.get("hostname", ""))] += 1
+        self.callers[str(seen.get("headers", {}).get("x-forwarded-client-cert", ""))] += 1
         self.streak = self.streak + 1 if version == self.last_version else 1
         self.last_version = version
 

@@ -153,7 +153,8 @@ class Agent:
     async def _render(self) -> Path:
         settings = self._settings
         settings.state.mkdir(parents=True, exist_ok=True)
-        settings.state.chmod(0o700)  # whoever opens the socket in it gets the key
+        if settings.state.stat().st_uid == os.geteuid():  # volumes in pods are the kubelet's
+            settings.state.chmod(0o700)
         argv = (sys.executable, "-m", "pypilot.proxy.render", settings.role, ISTIO_VERSION, settings.domain)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)

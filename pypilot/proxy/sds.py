@@ -1,10 +1,11 @@
 """Secret discovery on a unix socket: Envoy's own certificate and the mesh's roots (SDS-001, SDS-002, BOOT-002).
 
-Whoever can open the socket gets the key, so its directory must be for the pod alone.
+Whoever can open the socket gets the key, so it is for its owner alone.
 """
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +68,11 @@ class SdsServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {"StreamSecrets": method}),)
         )
-        self._server.add_insecure_port(f"unix:{socket}")
+        mask = os.umask(0o177)  # whatever the directory allows: in a pod it is a volume of the kubelet's, open to all
+        try:
+            self._server.add_insecure_port(f"unix:{socket}")
+        finally:
+            os.umask(mask)
         await self._server.start()
 
     async def stop(self) -> None:

@@ -1,6 +1,7 @@
 """Secrets over a unix socket, as Envoy asks for them (BOOT-002, SDS-001, SDS-002)."""
 
 import asyncio
+import stat
 from datetime import UTC, datetime
 
 import grpc
@@ -34,7 +35,9 @@ async def served(tmp_path):
     holder = Holder()
     server = SdsServer(holder)
     (tmp_path / "s").write_text("left behind")
+    tmp_path.chmod(0o777)
     await server.start(tmp_path / "s")
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600  # whoever opens it gets the key
     async with grpc.aio.insecure_channel(f"unix:{tmp_path / 's'}") as channel:
         method = channel.stream_stream(
             f"/{SERVICE}/StreamSecrets", DiscoveryRequest.SerializeToString, DiscoveryResponse.FromString
