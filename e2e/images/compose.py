@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.images.bases import ROOT
+from e2e.images.build import Images
 from e2e.images.engine import Engine, EngineError, UnavailableError
 
 GETTER = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
@@ -24,15 +25,13 @@ def _free_port() -> int:
 class Compose:
     """`up`, then use, then `down`."""
 
-    def __init__(
-        self, engine: Engine, images: tuple[str, str], directory: Path, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, engine: Engine, images: Images, directory: Path, environment: Mapping[str, str]) -> None:
         """`PYPILOT_E2E_DOCKER_IN` is a command prefix that leads to where the engine publishes ports; may be empty."""
         self.prefix = tuple(shlex.split(environment.get("PYPILOT_E2E_DOCKER_IN", "")))
         self.https_port, debug_port = _free_port(), _free_port()
         variables = {
-            "PYPILOT_IMAGE": images[0],
-            "PYPILOT_PROXY_IMAGE": images[1],
+            "PYPILOT_IMAGE": images.control_plane,
+            "PYPILOT_PROXY_IMAGE": images.proxy,
             "HTTPS_PORT": str(self.https_port),
             "DEBUG_PORT": str(debug_port),
         }

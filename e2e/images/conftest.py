@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.images.build import build_images
+from e2e.images.build import Images, build_images
 from e2e.images.compose import Compose
 from e2e.images.engine import Engine, UnavailableError, find_engine
 
@@ -38,8 +38,8 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def images(engine: Engine) -> tuple[str, str]:
-    """Names of the control plane's image and the proxy's, just built."""
+def images(engine: Engine) -> Images:
+    """Names of the images, just built."""
     try:
         return build_images(engine, TAG)
     except UnavailableError as error:
@@ -47,7 +47,7 @@ def images(engine: Engine) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def compose(engine: Engine, images: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+def compose(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """The example, up, with a copy of its files to edit."""
     running = Compose(engine, images, tmp_path_factory.mktemp("compose"), os.environ)
     try:

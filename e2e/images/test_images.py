@@ -7,6 +7,7 @@ import pytest
 
 from e2e.cluster.kubectl import eventually
 from e2e.cluster.load import Load
+from e2e.images.build import Images
 from e2e.images.compose import Compose
 from e2e.images.engine import Engine, EngineError
 
@@ -17,37 +18,61 @@ ENOUGH = 100
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_images_run_as_nobody_in_particular_and_start_their_program(
-    engine: Engine, images: tuple[str, str]
-) -> None:
-    for name, program in zip(images, ("pypilot", "envoy"), strict=True):
+def test_the_images_run_as_nobody_in_particular_and_start_their_program(engine: Engine, images: Images) -> None:
+    users, programs = ("65532", "65532", "1337"), ("pypilot", "envoy", "pypilot")
+    for name, user, program in zip(images, users, programs, strict=True):
         (image,) = json.loads(engine.run("image", "inspect", name))
-        assert image["Config"]["User"] == "65532:65532"
+        print(f"{name}: {image['Size'] / 1e6:.0f} MB")
+        assert image["Config"]["User"] == f"{user}:{user}"
         assert image["Config"]["Entrypoint"] == [program]
         assert image["Config"]["Labels"]["org.opencontainers.image.title"] == name.partition(":")[0]
 
 
-def test_they_run_with_nothing_that_can_be_written_and_no_privilege(engine: Engine, images: tuple[str, str]) -> None:
+def test_they_run_with_nothing_that_can_be_written_and_no_privilege(engine: Engine, images: Images) -> None:
     bare = ("run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none", "--security-opt=no-new-privileges")
-    assert engine.run(*bare, images[0], "version").startswith("pypilot ")
-    assert "/1.40.0/" in engine.run(*bare, images[1], "--version")
+    for name in (images.control_plane, images.sidecar):
+        assert engine.run(*bare, name, "version").startswith("pypilot ")
+    assert "/1.40.0/" in engine.run(*bare, images.proxy, "--version")
+    assert "/1.40.0/" in engine.run(*bare, "--entrypoint=envoy", images.sidecar, "--version")
 
 
-def test_the_control_plane_is_compiled_and_has_no_more_than_it_needs(engine: Engine, images: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("image", "unwanted"),
+    [("control_plane", "envoy_data_plane"), ("sidecar", "kubernetes_asyncio aiohttp rich watchfiles")],
+)
+def test_pypilot_is_compiled_and_has_no_more_than_it_needs(
+    engine: Engine, images: Images, image: str, unwanted: str
+) -> None:
     code = (
-        "import importlib.util as u, pathlib, pypilot;"
+        "import importlib.util as u, pathlib, pypilot, sys;"
         "d = pathlib.Path(pypilot.__file__).parent;"
-        "print(len(list(d.rglob('*.py'))), len(list(d.rglob('*.pyc'))),"
-        " [m for m in ('pip', 'pytest', 'mypy', 'envoy_data_plane') if u.find_spec(m)])"
+        "print(len(list(d.rglob('*.py'))), len(list(d.rglob('*.pyc'))), [m for m in sys.argv[1:] if u.find_spec(m)])"
     )
-    sources, compiled, unwanted = engine.run("run", "--rm", "--entrypoint=python", images[0], "-c", code).split(" ", 2)
+    words = ("-c", code, "pip", "pytest", "mypy", *unwanted.split())
+    said = engine.run("run", "--rm", "--entrypoint=python", getattr(images, image), *words)
+    sources, compiled, found = said.split(" ", 2)
     assert int(sources) == int(compiled) > 100
-    assert unwanted.strip() == "[]"
+    assert found.strip() == "[]"
 
 
-def test_the_proxy_image_has_envoy_and_the_authorities_of_the_public(engine: Engine, images: tuple[str, str]) -> None:
+def test_the_proxy_image_has_envoy_and_the_authorities_of_the_public(engine: Engine, images: Images) -> None:
     script = "test ! -e /usr/local/bin/pip && grep -c 'BEGIN CERTIFICATE' /etc/ssl/certs/ca-certificates.crt"
-    assert int(engine.run("run", "--rm", "--entrypoint=bash", images[1], "-c", script)) > 50
+    assert int(engine.run("run", "--rm", "--entrypoint=bash", images.proxy, "-c", script)) > 50
+
+
+def test_the_sidecar_captures_traffic_as_root_with_the_rights_that_injection_gives_it(
+    engine: Engine, images: Images
+) -> None:
+    """INJ-006, with both kinds of tables that a kernel may have."""
+    given = ("run", "--rm", "--user=0:0", "--network=none", "--security-opt=no-new-privileges", "--cap-drop=ALL")
+    given += ("--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--entrypoint=bash")
+    script = (
+        "pypilot istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i '*' -b '*' -d 15090,15021,15020"
+        " && iptables-save && iptables-legacy --version && command -v pilot-agent ip ip6tables-restore"
+    )
+    said = engine.run(*given, images.sidecar, "-c", script)
+    assert "-A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15006" in said
+    assert "-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001" in said
 
 
 # -- docker-compose ---------------------------------------------------------------------------------------------------
