@@ -29,9 +29,9 @@ test-kube: $(STAMP) ## Those on a real API server, which is built with Go if nee
 	$(BIN)/python -m pytest e2e/kube -v -rs
 
 images: ## The container images pypilot, pypilot-proxy and pypilot-sidecar, with Docker (TAG=0.1.0, BUILD_ARGS=…)
-	docker build $(BUILD_ARGS) -f deploy/images/pypilot.Dockerfile -t pypilot:$(TAG) --build-arg VERSION=$(TAG) .
-	docker build $(BUILD_ARGS) -f deploy/images/proxy.Dockerfile -t pypilot-proxy:$(TAG) deploy/images
-	docker build $(BUILD_ARGS) -f deploy/images/sidecar.Dockerfile -t pypilot-sidecar:$(TAG) --build-arg VERSION=$(TAG) \
+	DOCKER_BUILDKIT=1 docker build $(BUILD_ARGS) -f deploy/images/pypilot.Dockerfile -t pypilot:$(TAG) --build-arg VERSION=$(TAG) .
+	DOCKER_BUILDKIT=1 docker build $(BUILD_ARGS) -f deploy/images/proxy.Dockerfile -t pypilot-proxy:$(TAG) deploy/images
+	DOCKER_BUILDKIT=1 docker build $(BUILD_ARGS) -f deploy/images/sidecar.Dockerfile -t pypilot-sidecar:$(TAG) --build-arg VERSION=$(TAG) \
 	  --build-arg PROXY_IMAGE=pypilot-proxy:$(TAG) .
 
 test-images: $(STAMP) ## Images and docker-compose on a Docker engine
