@@ -167,6 +167,34 @@ def test_an_injected_gateway_leads_outsiders_in(office: Office) -> None:
         assert f"URI={identity(gate)}" in answer.caller
 
 
+@pytest.mark.parametrize(
+    ("name", "annotations"),
+    [
+        ("transparent", {"sidecar.istio.io/interceptionMode": "TPROXY"}),
+        (
+            "classic",
+            {
+                "sidecar.istio.io/nativeSidecar": "false",
+                "proxy.istio.io/config": '{"holdApplicationUntilProxyStarts": true}',
+            },
+        ),
+    ],
+)
+def test_other_forms_of_sidecar_take_and_send_what_is_theirs(
+    office: Office, name: str, annotations: dict[str, str]
+) -> None:
+    """PC-004, INJ-005, PC-005: transparent interception as root; no native sidecar, and the application held back."""
+    with applied(office, *application(name, OFFICE, office.installation.place.image, annotations)):
+        office.kubectl.rolled_out(OFFICE, name)
+        states = office.pod(name)["status"]
+        assert [s["restartCount"] for s in states["containerStatuses"]] == [0] * len(states["containerStatuses"])
+        assert f"URI={identity(name)}" in answered(office, name, 200).caller
+        url = f"http://{name}.{OFFICE}/"
+        caller = eventually("it is reached", lambda: (a := office.ask(CLIENT, url)).status == 200 and a.caller)
+        assert f"By={identity(name)}" in caller
+        assert f"URI={identity(CLIENT)}" in caller
+
+
 # -- probes -----------------------------------------------------------------------------------------------------------
 
 
