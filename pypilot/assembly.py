@@ -27,6 +27,7 @@ def constants_of(settings: Settings) -> Constants:
         allocates=not settings.kubernetes,
         ambient=settings.ambient,
         key_fetching=settings.jwks_fetching,
+        several_authorizers=settings.several_authorizers,
     )
 
 

@@ -227,6 +227,13 @@ class Settings:
         (), "Ranges of addresses of which no keys are fetched, beside link-local ones.", _cidrs, "CIDR,…"
     )
 
+    several_authorizers: bool = _setting(
+        False,
+        "Ask several providers about one workload; else it refuses what they are asked about.",
+        _switch,
+        is_switch=True,
+    )
+
     debounce_quiet: float = _setting(
         0.010, "Seconds without a further change after which a change is sent.", _seconds, "SECONDS"
     )

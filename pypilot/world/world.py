@@ -79,6 +79,8 @@ class Constants:
     """Proxies of Istio's build learn to reach ambient workloads over HBONE (istiod's PILOT_ENABLE_AMBIENT)."""
     key_fetching: KeyFetching = "control-plane"
     """Who fetches the keys of token issuers that have an address (istiod's PILOT_JWT_ENABLE_REMOTE_JWKS)."""
+    several_authorizers: bool = False
+    """One workload may have several providers of CUSTOM (istiod's PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS)."""
 
     @property
     def mesh_config_map(self) -> Ref:

@@ -1,6 +1,7 @@
 """Chains of AUTO_PASSTHROUGH servers: mutual TLS is forwarded to whichever service its server name names (GW-039).
 
-Only what a sidecar may have begun is matched, so nothing is reached without mutual TLS.
+Only what a sidecar may have begun is matched, so nothing is reached without mutual TLS. Who may connect is the business
+of the workload at the other end: the gateway's own policies do not hold.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ def _chain(reader: Reader, service: MeshService, port: MeshPort, selection: Sele
         selection=selection,
         subset=subset,
         tunnels=False,
+        governed=False,
     )
     return TcpChain(ChainMatch(sni=(name,), alpn=MTLS_ANY), destination)
 

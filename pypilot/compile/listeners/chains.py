@@ -68,6 +68,8 @@ class TcpDestination(NamedTuple):
     """The wildcard host whose names are resolved when they come, by SNI (SE-019)."""
     port: int = 0
     exchanges_metadata: bool = False
+    governed: bool = True
+    """The proxy's policies hold for who connects."""
 
 
 class TcpChain(NamedTuple):

@@ -63,7 +63,8 @@ def tcp_filters(
     first = [build(destination, traits) for build in _BEFORE_POLICIES]
     then = [build(destination, traits) for build in _BEFORE_PROXY]
     proxy = network_filter(TCP_PROXY, tcp_proxy(reader, destination, traits))
-    return [f for f in (*first, *tcp_policy_filters(reader, policies), *then, proxy) if f is not None]
+    governing = tcp_policy_filters(reader, policies) if destination.governed else ()
+    return [f for f in (*first, *governing, *then, proxy) if f is not None]
 
 
 def cluster_filters(reader: Reader, cluster: str, traits: TcpTraits, logged: bool = True) -> list[components.Filter]:

@@ -126,6 +126,11 @@ def _custom_rules(reader: Reader, policies: PolicySet, tcp: bool) -> list[_Asked
     return [_Asked(name, _Rules(kinds[False], kinds.get(True))) for name, kinds in sorted(by_provider.items())]
 
 
+def _may_ask(reader: Reader, asked: list[_Asked]) -> bool:
+    """Istio asks one provider about a workload, unless told otherwise (AZ-031)."""
+    return len(asked) == 1 or reader.constants.several_authorizers
+
+
 def _refused(rules: _Rules) -> _Rules:
     """Nobody can decide, so whatever the policies mean is denied (AZ-031, AZ-032)."""
     rbac = rbac_pb2.RBAC(action=rbac_pb2.RBAC.DENY)
@@ -138,8 +143,9 @@ def http_custom(reader: Reader, policies: PolicySet) -> tuple[hcm_pb2.HttpFilter
     """RBAC that finds out whether the provider is to be asked, and the filter that asks it."""
     made: list[hcm_pb2.HttpFilter] = []
     asked = _custom_rules(reader, policies, tcp=False)
+    may_ask = _may_ask(reader, asked)
     for one in asked:
-        provider = provider_of(reader, one.provider) if len(asked) == 1 else None
+        provider = provider_of(reader, one.provider) if may_ask else None
         if provider is None:
             made.append(_http_filter(_refused(one.rules), ""))
             continue
@@ -152,8 +158,9 @@ def tcp_custom(reader: Reader, policies: PolicySet) -> tuple[components.Filter, 
     """As for requests; a provider that speaks HTTP is not asked about bytes (AZ-039)."""
     made: list[components.Filter] = []
     asked = _custom_rules(reader, policies, tcp=True)
+    may_ask = _may_ask(reader, asked)
     for one in asked:
-        provider = provider_of(reader, one.provider) if len(asked) == 1 else None
+        provider = provider_of(reader, one.provider) if may_ask else None
         if provider is None:
             made.append(_tcp_filter(_refused(one.rules), ""))
             continue

@@ -5,7 +5,7 @@ A `*` stands at one end of a value or is all of it; in the middle it is a charac
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.rbac.v3 import rbac_pb2
@@ -82,7 +82,9 @@ def cidr(value: str) -> address_pb2.CidrRange:
     """An address or a CIDR; of its address no bits are cut off."""
     address, slash, length = value.partition("/")
     bits = int(length) if slash else (128 if ":" in address else 32)
-    made = address_pb2.CidrRange(address_prefix=str(ip_address(address)))
+    found = ip_address(address)
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    made = address_pb2.CidrRange(address_prefix=f"::ffff:{mapped}" if mapped else str(found))
     made.prefix_len.value = bits
     return made
 

@@ -34,7 +34,7 @@ extensionProviders:
 """
 
 
-def reader_of(*documents: str, fetching: KeyFetching = "control-plane") -> Reader:
+def reader_of(*documents: str, **constants: Any) -> Reader:
     """A world of policies, each `KIND NAMESPACE/NAME: {spec}`."""
     objects = [service("auth")]
     for text in documents:
@@ -46,7 +46,7 @@ def reader_of(*documents: str, fetching: KeyFetching = "control-plane") -> Reade
             objects.append(make(kind, name, namespace, spec=spec, annotations=annotations))
     mesh, findings = parse_mesh_config(MESH)
     assert mesh is not None, findings
-    world = World(constants=Constants(key_fetching=fetching))
+    world = World(constants=Constants(**constants))
     return Reader(advance(world, Delta(upserts=tuple(objects), mesh=mesh)))
 
 
@@ -128,12 +128,25 @@ def test_who_cannot_be_asked_refuses() -> None:
         assert [key.rpartition("-deny-")[2] for key in rules["policies"]] == ["due-to-bad-CUSTOM-action"]
 
 
+TWO = (
+    "AuthorizationPolicy default/a: {action: CUSTOM, provider: {name: good}, rules: [{}]}",
+    "AuthorizationPolicy default/b: {action: CUSTOM, provider: {name: bytes}, rules: [{}]}",
+)
+
+
 def test_two_providers_on_a_workload_refuse() -> None:
-    found = http(
-        "AuthorizationPolicy default/a: {action: CUSTOM, provider: {name: good}, rules: [{}]}",
-        "AuthorizationPolicy default/b: {action: CUSTOM, provider: {name: bytes}, rules: [{}]}",
-    )  # AZ-031
+    found = http(*TWO)  # AZ-031
     assert [f["typed_config"]["rules"]["action"] for f in found] == ["DENY", "DENY"]
+
+
+def test_two_providers_are_asked_one_after_the_other_where_that_is_wanted() -> None:
+    reader = reader_of(*TWO, several_authorizers=True)  # AZ-031
+    found = [named(f) for f in http_policy_filters(reader, policy_set(reader, node({})))]
+    assert [f["name"].rpartition(".")[2] for f in found] == ["rbac", "ext_authz"] * 2
+    asked = [f["typed_config"]["filter_enabled_metadata"]["value"]["string_match"]["prefix"] for f in found[1::2]]
+    assert asked == ["istio-ext-authz-bytes", "istio-ext-authz-good"]
+    rbac, asking = tcp_policy_filters(reader, policy_set(reader, node({})))
+    assert (rbac.name, asking.name) == ("envoy.filters.network.rbac", "envoy.filters.network.ext_authz")
 
 
 def test_only_a_grpc_provider_is_asked_about_bytes() -> None:
@@ -180,7 +193,7 @@ def test_keys_that_envoy_does_not_know_refuse_every_token() -> None:
 
 def key_places(fetching: KeyFetching, **rule: str) -> dict[str, Any]:
     spec = {"RequestAuthentication default/jwt": {"jwtRules": [{"issuer": "a", **rule}]}}
-    reader = reader_of(yaml.safe_dump(spec), fetching=fetching)
+    reader = reader_of(yaml.safe_dump(spec), key_fetching=fetching)
     (found,) = (named(f) for f in http_policy_filters(reader, policy_set(reader, node({}))))
     provider = found["typed_config"]["providers"]["origins-0"]
     return {key: value for key, value in provider.items() if key.endswith("_jwks")}
