@@ -98,6 +98,8 @@ class CredentialSources(NamedTuple):
     """Those of the mesh."""
     external: ExternalServer | None = None
     """Those named `sds://…`."""
+    files: CertificateFiles = CertificateFiles()
+    """In place of those of the mesh (NODE-023)."""
 
 
 def _credential_secret(credential_name: str, sources: CredentialSources) -> SdsSecretConfig:
@@ -164,7 +166,7 @@ def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles) -> Trans
     return tls_socket(context)
 
 
-def tunnel_tls_socket(reader: Reader) -> TransportSocket:
+def tunnel_tls_socket(reader: Reader, files: CertificateFiles) -> TransportSocket:
     """What ends an HBONE tunnel: TLS 1.3 with any identity of the mesh's trust domains (LIS-030)."""
     mesh = reader.mesh()
     context = DownstreamTlsContext()
@@ -178,6 +180,7 @@ def tunnel_tls_socket(reader: Reader) -> TransportSocket:
         matcher = expected.match_typed_subject_alt_names.add(san_type=common_pb2.SubjectAltNameMatcher.URI)
         matcher.matcher.prefix = prefix
     _apply_mesh_certificates(common, expected)
+    _apply_files(common, files)
     return TransportSocket(name="tls", typed_config=pack(context))
 
 
@@ -310,6 +313,7 @@ def server_tls_context(
         if not sources.mesh_tls:
             raise UnservableTLS
         _apply_mesh_certificates(common, _with_revocations(settings))
+        _apply_files(common, sources.files)
         return context
     validates = settings.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if settings.credential_name or settings.credential_names:

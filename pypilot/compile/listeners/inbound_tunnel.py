@@ -101,7 +101,7 @@ def connect_terminate(reader: Reader, traits: HttpTraits) -> Resource:
     listener = listener_pb2.Listener(name=CONNECT_TERMINATE, address=socket_address(traits.tcp.wildcard, TUNNEL_PORT))
     listener.connection_balance_config.exact_balance.SetInParent()
     chain = listener.filter_chains.add(name="default")
-    chain.transport_socket.CopyFrom(reader.call(tunnel_tls_socket))
+    chain.transport_socket.CopyFrom(reader.call(tunnel_tls_socket, traits.server_files))
     manager = _manager(reader, traits)
     chain.filters.append(network_filter("envoy.filters.network.http_connection_manager", manager))
     listener.access_log.extend(listener_access_logs(reader))
