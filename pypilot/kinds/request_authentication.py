@@ -101,8 +101,8 @@ class RequestAuthentication(Object, frozen=True, kw_only=True):
 
 
 def _validate_rule(rule: JWTRule, path: str) -> Iterable[Finding]:
-    if not rule.issuer:
-        yield Finding(f"{path}.issuer", "an issuer is needed (VAL-007)")
+    if not rule.issuer and not rule.uri:
+        yield Finding(f"{path}.issuer", "an issuer is needed, or a jwksUri: then any that these keys sign for is good")
     if "" in rule.audiences:
         yield Finding(f"{path}.audiences", "an audience must not be empty (VAL-007)")
     if rule.uri and rule.jwks:
