@@ -22,7 +22,7 @@ from e2e.mesh.world import APP_IP, Resident
 from e2e.outcomes.caller import SECONDS, Caller
 from e2e.outcomes.stage import MARK_ADDRESS, Proxy
 from pypilot.cli.demo.envoy import Envoy
-from pypilot.cli.demo.netns import NetworkNamespace
+from pypilot.cli.demo.netns import NetworkNamespace, run
 from pypilot.cli.demo.process import Child
 from pypilot.proxy.capture.kernel import Tools, apply
 from pypilot.proxy.capture.plan import Capture
@@ -101,6 +101,13 @@ class Pod:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def prefix_of(inside: NetworkNamespace, resolv_conf: Path | None = None) -> tuple[str, ...]:
+    """Command that runs another one in a pod, perhaps with another resolv.conf; `ip` makes a namespace of mounts."""
+    if resolv_conf is None:
+        return inside.prefix
+    return (*inside.prefix, "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolv_conf))
+
+
 def _variables(who: Resident, directory: Path, more: Mapping[str, str]) -> dict[str, str]:
     config = {
         "discoveryAddress": "10.79.0.1:15012",
@@ -131,7 +138,12 @@ def _variables(who: Resident, directory: Path, more: Mapping[str, str]) -> dict[
 
 @asynccontextmanager
 async def started(
-    who: Resident, hub: NetworkNamespace, directory: Path, token: str, variables: Mapping[str, str]
+    who: Resident,
+    hub: NetworkNamespace,
+    directory: Path,
+    token: str,
+    variables: Mapping[str, str],
+    resolv_conf: Path | None = None,
 ) -> AsyncIterator[Pod]:
     """Start a pod; it ends with the block.
 
@@ -141,6 +153,7 @@ async def started(
         directory: For its files; user 1337 can get there.
         token: Of its service account.
         variables: Of the agent, beside the usual.
+        resolv_conf: In place of the machine's; its DNS is then captured.
     """
     (directory / "state").mkdir()
     (directory / "token").write_text(token)
@@ -151,13 +164,14 @@ async def started(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         inside = await enter(plugged(hub, who.name, who.address))
-        if who.role == "sidecar":
+        prefix = prefix_of(inside, resolv_conf)
+        if resolv_conf is not None:
+            await run(*prefix, sys.executable, "-m", "pypilot", "iptables", "-u", str(UID), "--redirect-dns")
+        elif who.role == "sidecar":
             await asyncio.to_thread(apply, Capture(uids=(str(UID),), gids=(str(UID),)), False, Tools(inside.prefix))
         argv = [*(sys.executable, "-m", "pypilot", "proxy", who.role, "--"), "--file-flush-interval-msec", "20"]
         environment = _variables(who, directory, variables)
-        running = Child.start(
-            argv, directory, name=who.name, prefix=(*inside.prefix, *_AS_PROXY), environment=environment
-        )
+        running = Child.start(argv, directory, name=who.name, prefix=(*prefix, *_AS_PROXY), environment=environment)
         child = await enter(running)
         timeout = aiohttp.ClientTimeout(total=SECONDS)
 

@@ -20,6 +20,9 @@ from pypilot.proxy import log
 from pypilot.proxy.admin import Admin, AdminError
 from pypilot.proxy.certificate import WorkloadCertificate
 from pypilot.proxy.certificate_client import CertificateClient
+from pypilot.proxy.discovery import Discovery
+from pypilot.proxy.names import Names
+from pypilot.proxy.node import node_identity
 from pypilot.proxy.sds import SdsServer
 from pypilot.proxy.settings import AgentSettings
 from pypilot.proxy.status import StatusFacts, StatusServer
@@ -95,6 +98,15 @@ class Agent:
             settings.identity, timedelta(seconds=settings.certificate_seconds), client
         )
         self._sds = SdsServer(self.certificate)
+        self._names = Names(settings.dns, settings.namespace, settings.domain) if settings.dns is not None else None
+        self._discovery = Discovery(
+            settings.config.discovery_address,
+            settings.control_plane_name,
+            settings.root,
+            node_identity(settings, ISTIO_VERSION),
+            lambda: self.certificate.credentials,
+            self._names.take if self._names is not None else None,
+        )
         self._admin = Admin(settings.config.admin_port)
 
     async def run(self) -> int:
@@ -121,6 +133,8 @@ class Agent:
         try:
             status.start(settings.config.status_port)
             await self._sds.start(settings.state / _SDS_SOCKET)
+            if self._names is not None:
+                await self._names.start()
         except (OSError, RuntimeError) as error:
             raise StartError(f"cannot listen: {error}") from None
         keeping = loop.create_task(self.certificate.run())
@@ -132,6 +146,8 @@ class Agent:
             following.cancel()
             await asyncio.gather(keeping, following, return_exceptions=True)
             await self._sds.stop()
+            if self._names is not None:
+                await self._names.stop()
             status.stop()
 
     def _quit(self) -> None:
@@ -170,12 +186,15 @@ class Agent:
             return "ending"
         if self.certificate.credentials is None:
             return f"no certificate: {self.certificate.error or 'not asked yet'}"
+        if self._names is not None and not self._names.known:
+            return "no names yet, which DNS is to answer"
         return self._admin.why_not_ready()
 
     async def _serve(self, binary: str, config: Path, keeping: "asyncio.Task[None]") -> int:
         certified = asyncio.Event()
         self.certificate.listen(certified.set)
         ending = asyncio.ensure_future(self._ending.wait())
+        discovering: asyncio.Task[None] | None = None
         waiting = asyncio.ensure_future(certified.wait())
         try:
             await asyncio.wait({ending, waiting, keeping}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,20 +202,25 @@ class Agent:
                 keeping.result()
             if self._ending.is_set():
                 return 0
+            discovering = asyncio.create_task(self._discovery.run())
             self._envoy = await asyncio.create_subprocess_exec(binary, *self._arguments(config))
             log.info("Envoy started", pid=self._envoy.pid, version=__version__)
             ended = asyncio.ensure_future(self._envoy.wait())
-            await asyncio.wait({ending, ended, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ending, ended, keeping, discovering}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 log.error("Envoy ended", status=ended.result())
                 return ended.result() or 1
             await self._end(self._envoy, ended)
-            if keeping.done():
-                keeping.result()
+            for task in (keeping, discovering):
+                if task.done():  # by an error of its own: neither ends by itself
+                    task.result()
             return 0
         finally:
             ending.cancel()
             waiting.cancel()
+            if discovering is not None:
+                discovering.cancel()
+                await asyncio.gather(discovering, return_exceptions=True)
             if self._envoy is not None and self._envoy.returncode is None:
                 self._envoy.kill()
                 await self._envoy.wait()

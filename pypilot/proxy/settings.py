@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -17,6 +18,8 @@ import yaml
 Role = Literal["sidecar", "router", "waypoint"]
 ROLES: Final[tuple[Role, ...]] = ("sidecar", "router", "waypoint")
 _META: Final = "ISTIO_META_"
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _METAJSON: Final = "ISTIO_METAJSON_"
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -63,6 +66,19 @@ class ProxyConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSettings:
+    """That names are answered here (NODE-019, NODE-020)."""
+
+    addresses: tuple[tuple[str, int], ...]
+    """Where. Without an address that was named, one of IPv6 may be missing."""
+    named: bool = False
+    """Somebody named the address."""
+    upstream_seconds: float = 5.0
+    """How long one of the pod's resolvers is waited for."""
+    upstream_at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """Everything that an agent needs to know."""
 
@@ -90,6 +106,7 @@ class AgentSettings:
     """Path at the agent -> the application's own probe (BOOT-008)."""
     application_metrics: str = ""
     """URL of the application's metrics, which are served with Envoy's (MESH-040)."""
+    dns: DnsSettings | None = None
     quit_allowed: bool = True
     """`/quitquitquit` on loopback ends the agent."""
     envoy: str = ""
@@ -191,6 +208,44 @@ def _json(environment: Mapping[str, str], name: str) -> dict[str, Any]:
     return found
 
 
+def flag(environment: Mapping[str, str], name: str, default: bool = False) -> bool:
+    """A variable that is true or false, as Go reads it.
+
+    Raises:
+        AgentError: it is neither.
+    """
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if text not in _TRUE | _FALSE:
+        raise AgentError(f"{name}: {text!r} is neither true nor false")
+    return text in _TRUE
+
+
+def _dns(environment: Mapping[str, str], role: Role) -> DnsSettings | None:
+    """For sidecars whose DNS is captured, and for gateways that are asked to (BOOT-002)."""
+    captures = flag(environment, "ISTIO_META_DNS_CAPTURE") and role == "sidecar"
+    if not flag(environment, "ISTIO_META_ENABLE_DNS_SERVER") and not captures:
+        return None
+    text = environment.get("DNS_PROXY_ADDR") or "localhost:15053"
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+        raise AgentError(f"DNS_PROXY_ADDR: {text!r}: want HOST:PORT")
+    is_local = host in ("", "localhost")
+    if not is_local:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise AgentError(f"DNS_PROXY_ADDR: {host!r} is not an address") from None
+    return DnsSettings(
+        addresses=tuple((h, int(port)) for h in (("127.0.0.1", "::1") if is_local else (host,))),
+        named=not is_local,
+        upstream_seconds=seconds_of(environment.get("DNS_FORWARD_TIMEOUT") or "5s", "DNS_FORWARD_TIMEOUT"),
+        upstream_at_once=flag(environment, "DNS_FORWARD_PARALLEL"),
+    )
+
+
 def _needed(environment: Mapping[str, str], *names: str) -> str:
     for name in names:
         if value := environment.get(name, ""):
@@ -226,9 +281,10 @@ def read_agent_settings(role: Role, environment: Mapping[str, str], domain: str 
         state=Path(merged.get("PROXY_STATE_DIR") or "/var/run/secrets/workload-spiffe-uds"),
         certificate_seconds=seconds_of(merged.get("SECRET_TTL") or "24h", "SECRET_TTL"),
         labels=_labels(Path(merged.get("POD_LABELS_PATH") or "/etc/istio/pod/labels")),
-        metadata=_metadata(merged),
+        metadata={**_metadata(merged), **({"DNS_PROXY_ADDR": a} if (a := merged.get("DNS_PROXY_ADDR")) else {})},
         probes=_json(merged, "ISTIO_KUBE_APP_PROBERS"),
         application_metrics=_application_metrics(_json(merged, "ISTIO_PROMETHEUS_ANNOTATIONS")),
+        dns=_dns(merged, role),
         quit_allowed=merged.get("ENABLE_QUITQUITQUIT", "true").lower() == "true",
         envoy=merged.get("ENVOY", ""),
     )

@@ -1,0 +1,1 @@
+"""DNS for the application (BOOT-002): the control plane's names answered here, others by the pod's resolvers."""
