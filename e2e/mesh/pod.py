@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -73,10 +74,12 @@ class Pod:
 
     async def wait_ready(self) -> None:
         """Wait until the kubelet would send it traffic."""
-        async with asyncio.timeout(SECONDS):
-            while not await self._is_ready():
-                self.envoy.child.check()
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + SECONDS
+        while not await self._is_ready():
+            self.envoy.child.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.who.name} is not ready; its last lines:\n{self.envoy.child.tail()}")
+            await asyncio.sleep(0.05)
 
     async def _is_ready(self) -> bool:
         try:
@@ -116,6 +119,7 @@ def _variables(who: Resident, directory: Path, more: Mapping[str, str]) -> dict[
         "terminationDrainDuration": "1s",
         "drainDuration": "1s",
         "concurrency": 1,
+        "fileFlushInterval": "0.02s",
         "proxyStatsMatcher": {"inclusionRegexps": [".*rbac.*"]},
         **who.config,
     }
@@ -169,7 +173,7 @@ async def started(
             await run(*prefix, sys.executable, "-m", "pypilot", "iptables", "-u", str(UID), "--redirect-dns")
         elif who.role == "sidecar":
             await asyncio.to_thread(apply, Capture(uids=(str(UID),), gids=(str(UID),)), False, Tools(inside.prefix))
-        argv = [*(sys.executable, "-m", "pypilot", "proxy", who.role, "--"), "--file-flush-interval-msec", "20"]
+        argv = [sys.executable, "-m", "pypilot", "proxy", who.role]
         environment = _variables(who, directory, variables)
         running = Child.start(argv, directory, name=who.name, prefix=(*prefix, *_AS_PROXY), environment=environment)
         child = await enter(running)

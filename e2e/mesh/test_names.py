@@ -16,7 +16,7 @@ import pytest_asyncio
 from e2e.mesh.mesh import Mesh
 from e2e.mesh.network import GATE
 from e2e.mesh.pod import Pod, prefix_of, started
-from e2e.mesh.world import APP_IP, PARTNER, Resident, made
+from e2e.mesh.world import APP_IP, PARTNER, WEB, Resident, made
 from e2e.outcomes.caller import SECONDS
 from e2e.outcomes.objects import Json
 from e2e.outcomes.servers import TcpServer, echo
@@ -25,7 +25,7 @@ from tests.proxy.dns_client import Resolver, reply
 
 pytestmark = [pytest.mark.envoy, pytest.mark.netns, pytest.mark.asyncio(loop_scope="session")]
 
-ASKER = Resident("asker", "10.79.0.41", labels={"app": "asker"})
+ASKER = Resident("asker", "10.79.0.43", labels={"app": "asker"})
 RESOLVER = "203.0.113.53"
 WORLD = "198.51.100.77"
 PORT = 9100
@@ -119,9 +119,9 @@ async def asker(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
         resolver = await Resolver(world).start_at(*at)
         stack.callback(resolver.close)
         await stack.enter_async_context(TcpServer.start(echo, mesh.hub.listen(PARTNER, PORT)))
-        variables = {"XDS_ROOT_CA": str(mesh.ca / "root-cert.pem"), "ISTIO_META_DNS_CAPTURE": "true"}
+        variables = {"XDS_ROOT_CA": str(mesh.backing.roots), "ISTIO_META_DNS_CAPTURE": "true"}
         directory = mesh.stage.work.directory(ASKER.name)
-        starting = started(ASKER, mesh.hub, directory, mesh.mint(ASKER), variables, conf)
+        starting = started(ASKER, mesh.hub, directory, await mesh.backing.mint(ASKER), variables, conf)
         pod = await stack.enter_async_context(starting)
         mesh.stage.proxies.append(pod.proxy)
         stack.callback(mesh.stage.proxies.remove, pod.proxy)
@@ -179,4 +179,4 @@ async def test_the_agent_stays_small_and_without_capture_nobody_answers(mesh: Me
     print(f"agent with DNS: {asker.pod.resident() / (1 << 20):.1f} MB")
     assert asker.pod.resident() <= 60 << 20
     with pytest.raises(ConnectionRefusedError):
-        await mesh.pods["web"].connect("127.0.0.1", 15053)
+        await asyncio.to_thread(mesh[WEB].inside.connect, "127.0.0.1", 15053)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 
 import click
 
@@ -17,19 +18,30 @@ _OTHER_WORDS: dict[str, LogLevel] = {"warn": "warning", "none": "error", "fatal"
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("role", type=click.Choice(ROLES))
 @click.option("--domain", default="", help="DNS domain of the proxy; NAMESPACE.svc.cluster.local unless given.")
+@click.option("--meshConfig", "mesh_file", default="/etc/istio/config/mesh", show_default=True, help="A MeshConfig.")
+@click.option("--concurrency", default=0, help="Envoy's threads; better in ProxyConfig.")
 @click.option("--proxyLogLevel", "log_level", default="warning", show_default=True, help="Of Envoy.")
 @click.option("--proxyComponentLogLevel", "components", default="misc:error", show_default=True, help="Of its parts.")
 @click.option("--log_output_level", "own_level", default="default:info", show_default=True, help="Of the agent.")
 @click.argument("envoy_arguments", nargs=-1, type=click.UNPROCESSED)
 def proxy(
-    role: Role, domain: str, log_level: str, components: str, own_level: str, envoy_arguments: tuple[str, ...]
+    role: Role,
+    domain: str,
+    mesh_file: str,
+    concurrency: int,
+    log_level: str,
+    components: str,
+    own_level: str,
+    envoy_arguments: tuple[str, ...],
 ) -> None:
     """Run Envoy beside an application (sidecar) or as a gateway (router). What follows `--` goes to Envoy."""
     from pypilot.proxy.agent import Agent, StartError
 
     async def run() -> int:
-        settings = read_agent_settings(role, os.environ, domain)
-        return await Agent(settings, envoy_arguments, log_level, components).run()
+        settings = read_agent_settings(role, os.environ, domain, mesh_file)
+        if concurrency:
+            settings = replace(settings, threads=concurrency)
+        return await Agent(settings, envoy_arguments, log_level, components, mesh_file).run()
 
     log.configure(_level(own_level))
     try:

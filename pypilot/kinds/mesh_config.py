@@ -20,14 +20,16 @@ from pypilot.kinds.destination_rule import (
 from pypilot.kinds.extension_provider import ExtensionProvider
 from pypilot.kinds.virtual_service import HTTPRetry
 
-Agent: TypeAlias = Annotated[
-    Any, unsupported("it is for Istio's agent and injection; nothing that a proxy is sent depends on it")
+Unused: TypeAlias = Annotated[Any, unsupported("neither agent nor injection nor what a proxy is sent depends on it")]
+"""Of ProxyConfig, for whoever starts a proxy; ours says the same in its log (`proxy/ineffective.py`)."""
+TlsOfAgent: TypeAlias = Annotated[
+    Any, unsupported("the agent connects Envoy to such a service without TLS; with another mode it is left out")
 ]
-Tracer: TypeAlias = Annotated[Any, unsupported("tracers of bootstraps and of the Telemetry API are not configured")]
+Gone: TypeAlias = Annotated[Any, unsupported("Envoy has no such tracer any more")]
 Provider: TypeAlias = Annotated[Any, unsupported("the Telemetry API is not implemented")]
 Authority: TypeAlias = Annotated[Any, unsupported("certificates are signed by pypilot's own CA, see --ca-server")]
 Ambient: TypeAlias = Annotated[Any, unsupported("it is for the ambient mode, which is not implemented")]
-Limit: TypeAlias = Annotated[Any, unsupported("Istio's agent puts this limit into a proxy's bootstrap")]
+Limit: TypeAlias = Annotated[Any, unsupported("no proxy is sent this limit")]
 
 
 class LabelRequirement(Spec, frozen=True):
@@ -122,12 +124,12 @@ class Tracing(Spec, frozen=True):
     max_path_tag_length: UInt32 = 0
     custom_tags: dict[str, Any] = {}
     enable_istio_tags: bool | None = None
-    zipkin: Tracer = None
-    lightstep: Tracer = None
-    datadog: Tracer = None
-    stackdriver: Tracer = None
-    open_census_agent: Tracer = None
-    tls_settings: Tracer = None
+    zipkin: Any = None
+    lightstep: Gone = None
+    datadog: Any = None
+    stackdriver: Gone = None
+    open_census_agent: Gone = None
+    tls_settings: TlsOfAgent = None
 
 
 class ProxyHeaders(Spec, frozen=True):
@@ -152,7 +154,7 @@ class ConnectionSettings(Spec, frozen=True):
     listener_per_connection_buffer_limit_bytes: Any = None
     cluster_per_connection_buffer_limit_bytes: Limit = None
     listener_connection_limit: Limit = None
-    global_downstream_connection_limit: Limit = None
+    global_downstream_connection_limit: Any = None
     http_idle_timeout: Any = None
     http_max_connection_duration: Any = None
     http_max_stream_duration: Any = None
@@ -168,6 +170,14 @@ class ConnectionSettings(Spec, frozen=True):
     http_path_with_escaped_slashes_action: Any = None
 
 
+class RemoteService(Spec, frozen=True):
+    """`defaultConfig.envoyAccessLogService` and `envoyMetricsService`: where an agent has Envoy report."""
+
+    address: Any = None
+    tls_settings: TlsOfAgent = None
+    tcp_keepalive: Any = None
+
+
 class ProxyConfig(Spec, frozen=True):
     """`defaultConfig` (PC rows); the value that travels in node metadata is merged over it."""
 
@@ -176,41 +186,41 @@ class ProxyConfig(Spec, frozen=True):
     proxy_headers: ProxyHeaders = ProxyHeaders()
     connection_settings: ConnectionSettings = ConnectionSettings()
     # What follows is for the agent and for injection (PC-002…006, PC-020, PC-021).
-    proxy_metadata: Agent = None
-    config_path: Agent = None
-    binary_path: Agent = None
-    custom_config_file: Agent = None
-    proxy_bootstrap_template_path: Agent = None
-    service_cluster: Agent = None
-    drain_duration: Agent = None
-    termination_drain_duration: Agent = None
-    discovery_address: Agent = None
-    discovery_refresh_delay: Agent = None
-    control_plane_auth_policy: Agent = None
-    ca_certificates_pem: Agent = None
-    proxy_admin_port: Agent = None
-    status_port: Agent = None
-    availability_zone: Agent = None
-    concurrency: Agent = None
-    interception_mode: Agent = None
-    mesh_id: Agent = None
-    image: Agent = None
-    hold_application_until_proxy_starts: Agent = None
-    readiness_probe: Agent = None
-    runtime_values: Agent = None
-    sds: Agent = None
-    stat_name_length: Agent = None
-    stats_compression: Agent = None
-    statsd_udp_address: Agent = None
-    proxy_stats_matcher: Agent = None
-    extra_stat_tags: Agent = None
-    file_flush_interval: Agent = None
-    file_flush_min_size_kb: Agent = None
-    envoy_access_log_service: Agent = None
-    envoy_metrics_service: Agent = None
-    envoy_metrics_service_address: Agent = None
-    zipkin_address: Tracer = None
-    tracing_service_name: Tracer = None
+    proxy_metadata: Any = None
+    config_path: Unused = None
+    binary_path: Any = None
+    custom_config_file: Any = None
+    proxy_bootstrap_template_path: Any = None
+    service_cluster: Any = None
+    drain_duration: Any = None
+    termination_drain_duration: Any = None
+    discovery_address: Any = None
+    discovery_refresh_delay: Unused = None
+    control_plane_auth_policy: Unused = None
+    ca_certificates_pem: Any = None
+    proxy_admin_port: Any = None
+    status_port: Any = None
+    availability_zone: Unused = None
+    concurrency: Any = None
+    interception_mode: Any = None
+    mesh_id: Unused = None
+    image: Any = None
+    hold_application_until_proxy_starts: Any = None
+    readiness_probe: Any = None
+    runtime_values: Any = None
+    sds: Unused = None
+    stat_name_length: Unused = None
+    stats_compression: Any = None
+    statsd_udp_address: Any = None
+    proxy_stats_matcher: Any = None
+    extra_stat_tags: Any = None
+    file_flush_interval: Any = None
+    file_flush_min_size_kb: Any = None
+    envoy_access_log_service: RemoteService | None = None
+    envoy_metrics_service: RemoteService | None = None
+    envoy_metrics_service_address: Any = None
+    zipkin_address: Any = None
+    tracing_service_name: Any = None
     private_key_provider: Annotated[Any, unsupported("private keys are used by the processor alone (PC-020)")] = None
 
 
@@ -279,7 +289,7 @@ class MeshConfig(Spec, frozen=True):
     enable_envoy_access_log_service: Annotated[Any, unsupported("access logs are written to files only (MESH-019)")] = (
         None
     )
-    enable_prometheus_merge: Agent = None
+    enable_prometheus_merge: Any = None
     default_providers: Provider = None
     ca: Authority = None
     ca_certificates: tuple[CertificateData, ...] = ()

@@ -19,6 +19,7 @@ class Admin:
     """The interface at a port of loopback."""
 
     port: int
+    host: str = "127.0.0.1"
 
     def ask(self, path: str, method: str = "GET", seconds: float = _SECONDS) -> tuple[int, bytes]:
         """Status and body.
@@ -26,7 +27,7 @@ class Admin:
         Raises:
             AdminError: there is no answer.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

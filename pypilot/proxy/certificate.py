@@ -7,7 +7,7 @@ business: `Ask` carries requests, listeners are told of changes.
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -94,10 +94,12 @@ class WorkloadCertificate:
         lifetime: timedelta,
         ask: Ask,
         *,
+        more_roots: bytes = b"",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        """`more_roots` (PEM) are trusted beside the CA's."""
         self.credentials: Credentials | None = None
         self.error = ""
         """Why the last request failed."""
@@ -105,6 +107,7 @@ class WorkloadCertificate:
         self._identity = identity
         self._lifetime = lifetime
         self._ask = ask
+        self._more_roots = more_roots
         self._now = now
         self._sleep = sleep
         self._chance = chance
@@ -140,7 +143,8 @@ class WorkloadCertificate:
         if credentials.not_after <= self._now():
             raise CertificateError("the CA's certificate has expired already")
         self.renewals += self.credentials is not None
-        self.credentials, self.error = credentials, ""
+        roots = credentials.roots if credentials.roots.endswith(b"\n") else credentials.roots + b"\n"
+        self.credentials, self.error = replace(credentials, roots=roots + self._more_roots), ""
         log.info("certificate", until=credentials.not_after.isoformat("T", "seconds"))
         for changed in self._changed:
             changed()

@@ -25,13 +25,19 @@ class Names:
         self._resolv_conf = resolv_conf
         self._server: DnsServer | None = None
         self._place = Place(namespace, domain)
-        self.table = NameTable()
-        """The last one, as it came."""
 
     @property
     def known(self) -> bool:
         """There is a table."""
         return self._server is not None and self._server.table is not None
+
+    @property
+    def known_names(self) -> dict[str, tuple[str, ...]] | None:
+        """Every name and its addresses; None before there is a table."""
+        table = self._server.table if self._server is not None else None
+        if table is None:
+            return None
+        return {name: tuple(str(a) for a in (*found.v4, *found.v6)) for name, found in table.names.items()}
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -67,6 +73,5 @@ class Names:
     def take(self, table: NameTable) -> None:
         """Answer from this table from now on."""
         assert self._server is not None
-        self.table = table
         self._server.table = make_table(table.table, self._place)
         log.info("names", count=len(table.table))

@@ -5,64 +5,41 @@ hands over.
 """
 
 import json
-import re
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
-import yaml
+from pypilot.proxy import cgroup
+from pypilot.proxy.probes import defect
+from pypilot.proxy.proxy_config import ProxyConfig, read_proxy_config
+from pypilot.proxy.values import (
+    PORTS,
+    AgentError,
+    flag_of,
+    host_port_of,
+    json_of,
+    number_of,
+    seconds_of,
+    yaml_of,
+)
+
+__all__ = ["ROLES", "AgentError", "AgentSettings", "DnsSettings", "Role", "read_agent_settings"]
 
 Role = Literal["sidecar", "router", "waypoint"]
 ROLES: Final[tuple[Role, ...]] = ("sidecar", "router", "waypoint")
+STATUS_PORT: Final = 15021
+PROMETHEUS_PORT: Final = 15090
 _META: Final = "ISTIO_META_"
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _METAJSON: Final = "ISTIO_METAJSON_"
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class AgentError(ValueError):
-    """Something is missing or cannot be read; names the variable."""
-
-
-def seconds_of(text: str, name: str) -> float:
-    """`1h30m`, `500ms`, or plain seconds.
-
-    Raises:
-        AgentError: it is none of these.
-    """
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(f"{n}{u}" for n, u in parts) != text:
-        raise AgentError(f"{name}: {text!r} is not a duration")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyConfig:
-    """The part of Istio's ProxyConfig that an agent acts on (PC-002, PC-003)."""
-
-    discovery_address: str = "istiod.istio-system.svc:15012"
-    admin_port: int = 15000
-    status_port: int = 15020
-    drain_seconds: float = 45.0
-    termination_drain_seconds: float = 5.0
-    concurrency: int | None = None
-    """Worker threads; 0 is one a core, None is 2."""
-    stat_name_length: int = 189
-    inclusion_prefixes: tuple[str, ...] = ()
-    inclusion_suffixes: tuple[str, ...] = ()
-    inclusion_regexps: tuple[str, ...] = ()
-    """`proxyStatsMatcher`: metrics to make beside the default ones (BOOT-006)."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """`proxyMetadata` (PC-006)."""
-    raw: Mapping[str, Any] = field(default_factory=dict)
-    """All of it, which the control plane reads from the node's metadata."""
+_PASSED_ON: Final = {"DNS_PROXY_ADDR": "DNS_PROXY_ADDR"}
+"""Variables that the control plane is told as they are (NODE-020)."""
+_REPLICA_LABEL: Final = "pod-template-hash"
+_CONFIG: Final = "proxy.istio.io/config"
+_DISCOVERY: Final = "sidecar.istio.io/discoveryAddress"
+_STATUS: Final = "status.sidecar.istio.io/port"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,92 +77,63 @@ class AgentSettings:
     """Directory for sockets and the bootstrap."""
     certificate_seconds: float
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Of the node, beside what is known by itself (`ISTIO_META_*`)."""
     probes: Mapping[str, Any] = field(default_factory=dict)
     """Path at the agent -> the application's own probe (BOOT-008)."""
-    application_metrics: str = ""
-    """URL of the application's metrics, which are served with Envoy's (MESH-040)."""
+    probe_localhost: bool = False
+    """Probes go to loopback, as in old times, and not to the pod's address."""
+    application_metrics: tuple[str, ...] = ()
+    """URLs of the application's metrics, which are served with Envoy's (MESH-040)."""
+    metrics_for_all: bool = True
     dns: DnsSettings | None = None
     quit_allowed: bool = True
     """`/quitquitquit` on loopback ends the agent."""
     envoy: str = ""
     """The Envoy to run; the wheel's or the one on the PATH if empty."""
+    threads: int | None = None
+    """Envoy's workers; None for one a core."""
+    status_port: int = STATUS_PORT
+    prometheus_port: int = PROMETHEUS_PORT
+    ends_when_idle: bool = False
+    """Drained, Envoy is given as long as it has connections."""
+    least_drain_seconds: float = 5.0
+    bootstrap_override: str = ""
+    """Merged over the bootstrap by Envoy, JSON (BOOT-007)."""
+    skip_deprecated_logs: bool = True
 
     @property
     def identity(self) -> str:
         """The SPIFFE id that it asks for."""
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
-
-def _yaml(text: str, name: str) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(text) if text.strip() else {}
-    except yaml.YAMLError:
-        raise AgentError(f"{name}: not valid YAML") from None
-    if not isinstance(found, dict):
-        raise AgentError(f"{name}: not an object")
-    return found
-
-
-def _number(data: Mapping[str, Any], key: str, default: int, name: str) -> int:
-    value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise AgentError(f"{name}: {key}: {value!r} is not a number")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
-
-
-def read_proxy_config(text: str, name: str = "PROXY_CONFIG") -> ProxyConfig:
-    """A ProxyConfig from its YAML or JSON.
-
-    Raises:
-        AgentError: a part that the agent acts on cannot be read.
-    """
-    data = _yaml(text, name)
-    default = ProxyConfig()
-    matcher = data.get("proxyStatsMatcher")
-    matcher = matcher if isinstance(matcher, dict) else {}
-    metadata = data.get("proxyMetadata")
-    drain = data.get("drainDuration")
-    termination = data.get("terminationDrainDuration")
-    return ProxyConfig(
-        discovery_address=str(data.get("discoveryAddress") or default.discovery_address),
-        admin_port=_number(data, "proxyAdminPort", default.admin_port, name),
-        status_port=_number(data, "statusPort", default.status_port, name),
-        drain_seconds=seconds_of(str(drain), name) if drain else default.drain_seconds,
-        termination_drain_seconds=seconds_of(str(termination), name)
-        if termination
-        else default.termination_drain_seconds,
-        concurrency=_number(data, "concurrency", 0, name) if data.get("concurrency") is not None else None,
-        stat_name_length=_number(data, "statNameLength", default.stat_name_length, name),
-        inclusion_prefixes=_texts(matcher.get("inclusionPrefixes")),
-        inclusion_suffixes=_texts(matcher.get("inclusionSuffixes")),
-        inclusion_regexps=_texts(matcher.get("inclusionRegexps")),
-        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else {},
-        raw=MappingProxyType(dict(data)),
-    )
+    @property
+    def is_ipv6(self) -> bool:
+        """The pod's first address is of IPv6."""
+        return ":" in self.addresses[0]
 
 
 def _metadata(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`ISTIO_META_*` as texts, `ISTIO_METAJSON_*` as what they say."""
+    """`ISTIO_META_*` as texts. Objects of `ISTIO_METAJSON_*` are labels or annotations, and metadata of their own."""
     found: dict[str, Any] = {}
+    for name, value in environment.items():
+        if name.startswith(_METAJSON):
+            try:
+                said = json.loads(value)
+            except ValueError:
+                raise AgentError(f"{name}: not valid JSON") from None
+            if name.removeprefix(_METAJSON) in ("LABELS", "ANNOTATIONS") and not isinstance(said, dict):
+                raise AgentError(f"{name}: not an object")
+            found |= said if isinstance(said, dict) else {name.removeprefix(_METAJSON): said}
     for name, value in environment.items():
         if name.startswith(_META):
             found[name.removeprefix(_META)] = value
-        elif name.startswith(_METAJSON):
-            try:
-                found[name.removeprefix(_METAJSON)] = json.loads(value)
-            except ValueError:
-                raise AgentError(f"{name}: not valid JSON") from None
-    return found
+    return found | {key: environment[name] for name, key in _PASSED_ON.items() if environment.get(name)}
 
 
-def _labels(path: Path) -> dict[str, str]:
-    """Labels as the downward API writes them: `key="value"` a line."""
+def _downward(path: Path) -> dict[str, str]:
+    """What the downward API writes: `key="value"` a line."""
     found = {}
     for line in path.read_text().splitlines() if path.is_file() else ():
         key, separator, value = line.partition("=")
@@ -193,56 +141,31 @@ def _labels(path: Path) -> dict[str, str]:
             try:
                 found[key] = str(json.loads(value))
             except ValueError:
-                found[key] = value
+                found[key] = value.strip('"')
     return found
 
 
-def _json(environment: Mapping[str, str], name: str) -> dict[str, Any]:
-    text = environment.get(name, "")
-    try:
-        found = json.loads(text) if text else {}
-    except ValueError:
-        raise AgentError(f"{name}: not valid JSON") from None
-    if not isinstance(found, dict):
-        raise AgentError(f"{name}: not an object")
-    return found
-
-
-def flag(environment: Mapping[str, str], name: str, default: bool = False) -> bool:
-    """A variable that is true or false, as Go reads it.
-
-    Raises:
-        AgentError: it is neither.
-    """
-    text = environment.get(name, "")
-    if not text:
-        return default
-    if text not in _TRUE | _FALSE:
-        raise AgentError(f"{name}: {text!r} is neither true nor false")
-    return text in _TRUE
+def _texts(environment: Mapping[str, str], name: str) -> dict[str, str]:
+    return {str(k): str(v) for k, v in json_of(environment, name).items()}
 
 
 def _dns(environment: Mapping[str, str], role: Role) -> DnsSettings | None:
     """For sidecars whose DNS is captured, and for gateways that are asked to (BOOT-002)."""
-    captures = flag(environment, "ISTIO_META_DNS_CAPTURE") and role == "sidecar"
-    if not flag(environment, "ISTIO_META_ENABLE_DNS_SERVER") and not captures:
+    captures = flag_of(environment, "ISTIO_META_DNS_CAPTURE") and role == "sidecar"
+    if not flag_of(environment, "ISTIO_META_ENABLE_DNS_SERVER") and not captures:
         return None
-    text = environment.get("DNS_PROXY_ADDR") or "localhost:15053"
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdecimal() or not 0 <= int(port) < 1 << 16:
-        raise AgentError(f"DNS_PROXY_ADDR: {text!r}: want HOST:PORT")
-    is_local = host in ("", "localhost")
+    where = host_port_of(environment.get("DNS_PROXY_ADDR") or "localhost:15053", "DNS_PROXY_ADDR")
+    is_local = where.host == "localhost"
     if not is_local:
         try:
-            ip_address(host)
+            ip_address(where.host)
         except ValueError:
-            raise AgentError(f"DNS_PROXY_ADDR: {host!r} is not an address") from None
+            raise AgentError(f"DNS_PROXY_ADDR: {where.host!r} is not an address") from None
     return DnsSettings(
-        addresses=tuple((h, int(port)) for h in (("127.0.0.1", "::1") if is_local else (host,))),
+        addresses=tuple((h, where.port) for h in (("127.0.0.1", "::1") if is_local else (where.host,))),
         named=not is_local,
         upstream_seconds=seconds_of(environment.get("DNS_FORWARD_TIMEOUT") or "5s", "DNS_FORWARD_TIMEOUT"),
-        upstream_at_once=flag(environment, "DNS_FORWARD_PARALLEL"),
+        upstream_at_once=flag_of(environment, "DNS_FORWARD_PARALLEL"),
     )
 
 
@@ -253,50 +176,153 @@ def _needed(environment: Mapping[str, str], *names: str) -> str:
     raise AgentError(f"{names[0]}: is needed")
 
 
-def read_agent_settings(role: Role, environment: Mapping[str, str], domain: str = "") -> AgentSettings:
+def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:
+    found = []
+    for text in _needed(environment, "INSTANCE_IPS", "INSTANCE_IP").split(","):
+        if text.strip():
+            try:
+                found.append(str(ip_address(text.strip())))
+            except ValueError:
+                raise AgentError(f"INSTANCE_IP: {text.strip()!r} is not an address") from None
+    if not found:
+        raise AgentError("INSTANCE_IP: is needed")
+    return tuple(dict.fromkeys(found))
+
+
+def _probes(environment: Mapping[str, str]) -> dict[str, Any]:
+    name = "ISTIO_KUBE_APP_PROBERS"
+    found = json_of(environment, name)
+    for path, said in found.items():
+        if wrong := defect(path, said):
+            raise AgentError(f"{name}: {path}: {wrong}")
+    return found
+
+
+def _threads(environment: Mapping[str, str], config: ProxyConfig) -> int | None:
+    """What ProxyConfig says, else as many as the container may use (PC-003)."""
+    limit = number_of(environment, "ISTIO_CPU_LIMIT", 0, range(1 << 16)) or cgroup.processors()
+    wanted = limit if config.concurrency is None else config.concurrency
+    return wanted or None
+
+
+def _application_metrics(environment: Mapping[str, str], status_port: int) -> tuple[str, ...]:
+    """What the pod's `prometheus.io` annotations said before they were replaced."""
+    name = "ISTIO_PROMETHEUS_ANNOTATIONS"
+    said = json_of(environment, name)
+    targets = said.get("targets") or ([said] if environment.get(name) else [])
+    if str(said.get("scrape", "")).lower() == "false":
+        return ()
+    if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
+        raise AgentError(f"{name}: targets: want a list of objects")
+    found = []
+    for target in targets:
+        port = str(target.get("port") or "80")
+        if not port.isdecimal() or int(port) not in PORTS:
+            raise AgentError(f"{name}: port: {port!r} is not a port")
+        if int(port) == status_port:
+            raise AgentError(f"{name}: port: {port} is the agent's own")
+        path = str(target.get("path") or "/metrics")
+        found.append(f"http://127.0.0.1:{int(port)}/{path.removeprefix('/')}")
+    return tuple(found)
+
+
+def _config(environment: Mapping[str, str], annotations: Mapping[str, str], mesh_file: str) -> ProxyConfig:
+    """MeshConfig's file < PROXY_CONFIG < the pod's annotations < variables of the agent (PC-001)."""
+    layers = []
+    if mesh_file and Path(mesh_file).is_file():
+        default = yaml_of(Path(mesh_file).read_text(), mesh_file).get("defaultConfig")
+        layers.append((f"{mesh_file}: defaultConfig", json.dumps(default or {}, default=str)))
+    layers.append(("PROXY_CONFIG", environment.get("PROXY_CONFIG", "")))
+    layers.append((_CONFIG, annotations.get(_CONFIG, "")))
+    config = read_proxy_config(*(layer for layer in layers if layer[1]), host_ip=environment.get("HOST_IP", ""))
+    if address := environment.get("DISCOVERY_ADDRESS") or annotations.get(_DISCOVERY):
+        config = replace(config, discovery_address=address)
+    if annotations.get(_STATUS):
+        config = replace(config, status_port=number_of(annotations, _STATUS, 0, range(PORTS.stop)))
+    return config
+
+
+def _override(environment: Mapping[str, str]) -> str:
+    name = "ISTIO_BOOTSTRAP_OVERRIDE"
+    path = environment.get(name, "")
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise AgentError(f"{name}: {path}: {error.strerror}") from None
+    return json.dumps(yaml_of(text.replace("$(HOST_IP)", environment.get("HOST_IP", "")), f"{name}: {path}"))
+
+
+def read_agent_settings(
+    role: Role, environment: Mapping[str, str], domain: str = "", mesh_file: str = ""
+) -> AgentSettings:
     """Settings from the environment of the container.
+
+    Args:
+        role: What it runs.
+        environment: Variables.
+        domain: DNS domain of the proxy.
+        mesh_file: Path of a MeshConfig, which need not be there.
 
     Raises:
         AgentError: a variable is missing, or cannot be read.
     """
     namespace = _needed(environment, "POD_NAMESPACE")
-    config = read_proxy_config(environment.get("PROXY_CONFIG", ""))
+    podinfo = Path(environment.get("POD_LABELS_PATH") or "/etc/istio/pod/labels")
+    annotations = _downward(Path(environment.get("POD_ANNOTATIONS_PATH") or podinfo.with_name("annotations")))
+    config = _config(environment, annotations, mesh_file)
     merged = {**config.metadata, **environment}
-    addresses = tuple(a.strip() for a in _needed(merged, "INSTANCE_IPS", "INSTANCE_IP").split(",") if a.strip())
-    discovery = merged.get("DISCOVERY_ADDRESS") or config.discovery_address
-    host = discovery.rpartition(":")[0]
+    discovery = host_port_of(config.discovery_address, "discoveryAddress")
+    ca_address = merged.get("CA_ADDR") or config.discovery_address
+    host_port_of(ca_address, "CA_ADDR")
+    labels = {**_texts(merged, f"{_METAJSON}LABELS"), **_downward(podinfo)}
     return AgentSettings(
         role=role,
         pod=_needed(merged, "POD_NAME"),
         namespace=namespace,
-        addresses=addresses,
+        addresses=_addresses(merged),
         service_account=merged.get("SERVICE_ACCOUNT") or "default",
         domain=domain or f"{namespace}.svc.cluster.local",
         trust_domain=merged.get("TRUST_DOMAIN") or "cluster.local",
-        config=config if not merged.get("DISCOVERY_ADDRESS") else _with_discovery(config, discovery),
-        ca_address=merged.get("CA_ADDR") or discovery,
-        control_plane_name=merged.get("XDS_SERVER_NAME") or merged.get("ISTIOD_SAN") or host,
+        config=config,
+        ca_address=ca_address,
+        control_plane_name=merged.get("XDS_SERVER_NAME") or merged.get("ISTIOD_SAN") or discovery.host,
         token=Path(merged.get("JWT_PATH") or "/var/run/secrets/tokens/istio-token"),
         root=Path(merged.get("XDS_ROOT_CA") or "/var/run/secrets/istio/root-cert.pem"),
         state=Path(merged.get("PROXY_STATE_DIR") or "/var/run/secrets/workload-spiffe-uds"),
-        certificate_seconds=seconds_of(merged.get("SECRET_TTL") or "24h", "SECRET_TTL"),
-        labels=_labels(Path(merged.get("POD_LABELS_PATH") or "/etc/istio/pod/labels")),
-        metadata={**_metadata(merged), **({"DNS_PROXY_ADDR": a} if (a := merged.get("DNS_PROXY_ADDR")) else {})},
-        probes=_json(merged, "ISTIO_KUBE_APP_PROBERS"),
-        application_metrics=_application_metrics(_json(merged, "ISTIO_PROMETHEUS_ANNOTATIONS")),
+        certificate_seconds=_positive(merged, "SECRET_TTL", "24h"),
+        labels={key: value for key, value in labels.items() if key != _REPLICA_LABEL},
+        annotations={**_texts(merged, f"{_METAJSON}ANNOTATIONS"), **annotations},
+        metadata=_metadata(merged),
+        probes=_probes(merged),
+        probe_localhost=flag_of(merged, "REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"),
+        application_metrics=_application_metrics(merged, config.status_port) if role == "sidecar" else (),
+        metrics_for_all=not flag_of(merged, "METRICS_LOCALHOST_ACCESS_ONLY"),
         dns=_dns(merged, role),
-        quit_allowed=merged.get("ENABLE_QUITQUITQUIT", "true").lower() == "true",
-        envoy=merged.get("ENVOY", ""),
+        quit_allowed=flag_of(merged, "ENABLE_QUITQUITQUIT", default=True),
+        envoy=_envoy(merged, config),
+        threads=_threads(merged, config),
+        status_port=number_of(merged, "ENVOY_STATUS_PORT", STATUS_PORT, PORTS),
+        prometheus_port=number_of(merged, "ENVOY_PROMETHEUS_PORT", PROMETHEUS_PORT, PORTS),
+        ends_when_idle=flag_of(merged, "EXIT_ON_ZERO_ACTIVE_CONNECTIONS"),
+        least_drain_seconds=seconds_of(merged.get("MINIMUM_DRAIN_DURATION") or "5s", "MINIMUM_DRAIN_DURATION"),
+        bootstrap_override=_override(merged),
+        skip_deprecated_logs=flag_of(merged, "ENVOY_SKIP_DEPRECATED_LOGS", default=True),
     )
 
 
-def _with_discovery(config: ProxyConfig, address: str) -> ProxyConfig:
-    values = {name: getattr(config, name) for name in ProxyConfig.__slots__}
-    return ProxyConfig(**{**values, "discovery_address": address})
+def _positive(environment: Mapping[str, str], name: str, default: str) -> float:
+    seconds = seconds_of(environment.get(name) or default, name)
+    if seconds <= 0:
+        raise AgentError(f"{name}: want more than nothing")
+    return seconds
 
 
-def _application_metrics(said: Mapping[str, Any]) -> str:
-    """What the pod's `prometheus.io` annotations said before they were replaced."""
-    if str(said.get("scrape", "")).lower() == "false" or not said.get("port"):
-        return ""
-    return f"http://127.0.0.1:{said['port']}{said.get('path') or '/metrics'}"
+def _envoy(environment: Mapping[str, str], config: ProxyConfig) -> str:
+    for name, path in (("ENVOY", environment.get("ENVOY", "")), ("binaryPath", config.binary_path)):
+        if path and not (Path(path).is_file() and os.access(path, os.X_OK)):
+            raise AgentError(f"{name}: {path}: no such program")
+        if path:
+            return path
+    return ""

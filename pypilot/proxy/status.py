@@ -1,22 +1,24 @@
-"""The agent's HTTP port (BOOT-002): readiness, merged metrics, the application's probes, and the request to end.
+"""The agent's HTTP port (BOOT-002): readiness, merged metrics, the application's probes, requests to drain and to end.
 
 Runs in threads of its own; knows Envoy and the agent only through what it is given.
 """
 
-import http.client
+import json
+import socket
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pypilot.proxy.admin import Admin, AdminError
-from pypilot.proxy.probes import probe
+from pypilot.proxy import metrics
+from pypilot.proxy.admin import Admin
+from pypilot.proxy.probes import Target, probe
 
-_METRICS_SECONDS: Final = 5.0
-_PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+_PLAIN: Final = "text/plain"
+_PROBES: Final = ("/app-health/", "/app-lifecycle/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,32 @@ class StatusFacts:
     admin: Admin
     why_not_ready: Callable[[], str]
     """Empty if the proxy may be sent traffic."""
-    quit: Callable[[], None] | None
-    """Ends the agent; None where nobody may ask that."""
-    probes: Mapping[str, Any]
-    address: str
-    application_metrics: str = ""
+    target: Target
+    """Where the application is."""
+    quit: Callable[[], None] | None = None
+    """Ends the agent at once; None where nobody may ask that."""
+    drain: Callable[[], None] | None = None
+    """Has Envoy refuse new connections, and go on."""
+    probes: Mapping[str, Any] = field(default_factory=dict)
+    application_metrics: Sequence[str] = ()
+    """URLs."""
+    names: Callable[[], Mapping[str, Sequence[str]] | None] = lambda: None
+    """What DNS answers, for whoever looks for a fault."""
+    metrics_for_all: bool = True
+    """Not from loopback alone."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class StatusServer:
@@ -42,7 +65,7 @@ class StatusServer:
         self.port = 0
 
     def start(self, port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - the kubelet asks it
-        """Listen; port 0 takes a free one.
+        """Listen; port 0 takes a free one. `::` takes IPv4, too.
 
         Raises:
             OSError: the port is taken.
@@ -54,8 +77,7 @@ class StatusServer:
 
             FACTS = facts
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        self._server = (_Server6 if ":" in host else _Server)((host, port), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
 
@@ -71,42 +93,57 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        if path == "/healthz/ready":
-            reason = self.FACTS.why_not_ready()
+        facts = self.FACTS
+        parts = urlsplit(self.path)
+        if parts.path == "/healthz/ready":
+            reason = facts.why_not_ready()
             self._answer(503 if reason else 200, reason)
-        elif path in ("/stats/prometheus", "/metrics"):
-            self._metrics()
-        elif path in self.FACTS.probes:
-            self._answer(*probe(self.FACTS.probes[path], self.FACTS.address))
-        elif path == "/quitquitquit":
+        elif parts.path in ("/stats/prometheus", "/metrics"):
+            if facts.metrics_for_all or self._is_local():
+                kind, page = metrics.merged(facts.admin, facts.application_metrics, parts.query, dict(self.headers))
+                self._answer(200, page, kind)
+            else:
+                self._answer(403, "only from loopback")
+        elif parts.path.startswith(_PROBES):
+            if parts.path in facts.probes:
+                self._answer(*probe(facts.probes[parts.path], facts.target, dict(self.headers)))
+            else:
+                self._answer(400, f"no probe is known as {parts.path}")
+        elif parts.path == "/debug/ndsz":
+            self._names()
+        elif parts.path in ("/quitquitquit", "/drain"):
             self._answer(405, "POST it")
         else:
             self._answer(404, "")
 
     def do_POST(self) -> None:
-        if urlsplit(self.path).path != "/quitquitquit":
+        wanted = {"/quitquitquit": self.FACTS.quit, "/drain": self.FACTS.drain}
+        path = urlsplit(self.path).path
+        if path not in wanted:
             self._answer(404, "")
-        elif self.FACTS.quit is None or not ip_address(self.client_address[0].partition("%")[0]).is_loopback:
+        elif (act := wanted[path]) is None or not self._is_local():
             self._answer(403, "not allowed")
         else:
-            self._answer(200, "")
-            self.FACTS.quit()
+            self._answer(200, "OK")
+            act()
 
-    def _metrics(self) -> None:
-        """Envoy's and the application's: what one of them does not give does not spoil the other."""
-        found = b""
-        try:
-            status, body = self.FACTS.admin.ask("/stats/prometheus", seconds=_METRICS_SECONDS)
-            found = body if status == 200 else b""
-        except AdminError:
-            pass
-        if self.FACTS.application_metrics:
-            found += _fetched(self.FACTS.application_metrics)
-        self._answer(200, found.decode(errors="replace"), _PLAIN)
+    def _is_local(self) -> bool:
+        address = ip_address(self.client_address[0].partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return (mapped or address).is_loopback
 
-    def _answer(self, status: int, text: str, content_type: str = "text/plain") -> None:
-        body = text.encode()
+    def _names(self) -> None:
+        found = self.FACTS.names()
+        if not self._is_local():
+            self._answer(403, "only from loopback")
+        elif found is None:
+            self._answer(404, "{}", "application/json")
+        else:
+            table = {host: {"ips": list(ips)} for host, ips in found.items()}
+            self._answer(200, json.dumps({"table": table}), "application/json")
+
+    def _answer(self, status: int, text: str | bytes, content_type: str = _PLAIN) -> None:
+        body = text.encode() if isinstance(text, str) else text
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -115,17 +152,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Probes come every second or two: nothing is logged."""
-
-
-def _fetched(url: str) -> bytes:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=_METRICS_SECONDS)
-    try:
-        connection.request("GET", parts.path or "/metrics")
-        answer = connection.getresponse()
-        body = answer.read()
-        return b"\n" + body if answer.status == 200 else b""
-    except (OSError, http.client.HTTPException):
-        return b""
-    finally:
-        connection.close()

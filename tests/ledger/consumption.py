@@ -23,7 +23,7 @@ from mypy.types import Type, UnionType, get_proper_type
 
 ROOT = Path(__file__).parents[2]
 KINDS = "pypilot.kinds."
-CHECKED = ("kinds", "wire", "world", "compile", "engine", "sources", "webhook")
+CHECKED = ("kinds", "wire", "world", "compile", "engine", "sources", "webhook", "injection")
 """The rooms of `pypilot/` where a field can have an effect."""
 NOT_CONSUMERS = (
     "pypilot/compile/advice/",  # warns of fields
@@ -31,8 +31,16 @@ NOT_CONSUMERS = (
     "pypilot/sources/kubernetes/slimming.py",  # cuts off what is not read
     "pypilot/webhook/",
 )
-BY_NAME = {"pypilot.kinds.mesh_config.ProxyConfig": ("pypilot/compile/proxy_settings.py",)}
-"""Messages that are read as plain data, because they are merged with what a node brings: the file where that begins."""
+BY_NAME = {
+    "pypilot.kinds.mesh_config.ProxyConfig": (
+        "pypilot/compile/proxy_settings.py",
+        "pypilot/injection/sidecar.py",
+        "pypilot/injection/target.py",
+        "pypilot/proxy/proxy_config.py",
+    )
+}
+"""Messages that are read as plain data, because they are merged with what a node or a pod brings: the files where that
+begins."""
 
 Place = tuple[str, int]
 

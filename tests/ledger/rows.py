@@ -62,6 +62,10 @@ class _Texts(NamedTuple):
     files: tuple[str, ...]
 
 
+def _naming(texts: _Texts, name: str) -> tuple[str, ...]:
+    return tuple(file for file in texts.files if name in names_in(file))
+
+
 class _Walk:
     """The rows of one kind."""
 
@@ -104,7 +108,7 @@ class _Walk:
         found = (self._read.get(f"{base.__module__}.{base.__name__}.{attribute}") for base in cls.__mro__)
         consumers = tuple(sorted(next(filter(None, found), ())))
         if not consumers and texts is not None and name in texts.names:
-            consumers = texts.files
+            consumers = _naming(texts, name)
         if consumers and note.unsupported:
             return Row(path, defect=f"is marked unsupported, but read by {', '.join(consumers)}")
         if consumers or note.unsupported:
@@ -130,7 +134,7 @@ class _Walk:
         for key, deeper in known.items():
             here = f"{path}.{key}"
             if texts is not None and key.rstrip("[]{}") in texts.names:
-                yield Row(here, texts.files)
+                yield Row(here, _naming(texts, key.rstrip("[]{}")))
             else:
                 yield Row(here, defect="is in the API, but the kind does not declare it")
             yield from self._plain(here, deeper, texts)

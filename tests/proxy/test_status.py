@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pypilot.proxy.admin import Admin
+from pypilot.proxy.probes import Target
 from pypilot.proxy.status import StatusFacts, StatusServer
 
 
@@ -35,8 +36,16 @@ def serving(**answers):
 
 
 @contextmanager
-def port(admin=1, why="", probes=None, quits=None, metrics=""):
-    facts = StatusFacts(Admin(admin), lambda: why, quits, probes or {}, "127.0.0.1", metrics)
+def port(admin=1, why="", probes=None, quits=None, metrics=(), **more):
+    facts = StatusFacts(
+        Admin(admin),
+        lambda: why,
+        Target("127.0.0.1", from_passthrough=False),
+        quits,
+        probes=probes or {},
+        application_metrics=metrics,
+        **more,
+    )
     server = StatusServer(facts)
     server.start(0, "127.0.0.1")
     try:
@@ -65,14 +74,14 @@ def test_metrics_of_envoy_and_of_the_application():
     with (
         serving(stats_prometheus="envoy 1\n") as admin,
         serving(metrics="app 2\n") as app,
-        port(admin, metrics=f"http://127.0.0.1:{app}/metrics") as get,
+        port(admin, metrics=[f"http://127.0.0.1:{app}/metrics"]) as get,
     ):
-        assert get("/stats/prometheus") == (200, "envoy 1\n\napp 2\n")
+        assert get("/stats/prometheus") == (200, "envoy 1\napp 2\n")
 
 
 def test_one_that_is_away_does_not_spoil_the_other():
-    with serving(metrics="app 2\n") as app, port(metrics=f"http://127.0.0.1:{app}/metrics") as get:
-        assert get("/stats/prometheus") == (200, "\napp 2\n")
+    with serving(metrics="app 2\n") as app, port(metrics=[f"http://127.0.0.1:{app}/metrics"]) as get:
+        assert get("/stats/prometheus") == (200, "app 2\n")
 
 
 def test_it_ends_only_when_asked_by_post_and_where_that_is_allowed():
@@ -95,7 +104,7 @@ def test_probes_of_the_application():
         }
         with port(probes=said) as get:
             assert [get(path)[0] for path in said] == [200, 404, 200]
-            assert get("/app-health/app/other")[0] == 404
+            assert get("/app-health/app/other")[0] == 400
 
 
 def test_envoy_is_ready_only_with_configuration():

@@ -1,0 +1,1 @@
+"""Envoy's bootstrap. Large to import: it is rendered in a process that ends."""
