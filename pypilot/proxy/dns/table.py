@@ -32,6 +32,8 @@ class Addresses(NamedTuple):
 
     v4: tuple[IPv4Address, ...] = ()
     v6: tuple[IPv6Address, ...] = ()
+    short: bool = False
+    """Shorter forms of the name mean it, too; they are not stored."""
 
 
 class Found(NamedTuple):
@@ -56,14 +58,28 @@ class Place:
         """`dns_domain` is a proxy's, which may begin with the namespace."""
         return Place(namespace, dns_domain.removeprefix(f"{namespace}."), tuple(search))
 
+    @property
+    def first_search(self) -> str:
+        """The first search domain, with a dot at the end."""
+        return f"{self.search[0]}." if self.search else ""
+
+    def longer(self, name: str) -> Iterator[str]:
+        """What a name may be short for: `app.` in this namespace, `app.shop.`, `app.shop.svc.`."""
+        if not self.domain:
+            return
+        yield f"{name}{self.domain}."
+        yield f"{name}{self.namespace}.{self.domain}."
+        first = f"{self.domain.partition('.')[0]}."
+        if name.endswith(f".{first}"):
+            yield f"{name.removesuffix(first)}{self.domain}."
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """All names. Keys are in lower case and end with a dot."""
 
     names: Mapping[str, Addresses] = field(default_factory=dict)
-    search: str = ""
-    """The first search domain, with a dot at the end; the one that resolvers try first."""
+    place: Place = field(default_factory=lambda: Place("", ""))
 
     def find(self, name: str) -> Found | None:
         """The name itself, or the wildcard that covers it most closely; None for a name that is not known."""
@@ -77,14 +93,24 @@ class Table:
         return None
 
     def _known(self, name: str) -> Found | None:
-        if (addresses := self.names.get(name)) is not None:
+        if (addresses := self._addresses(name)) is not None:
             return Found(addresses)
-        if not self.search or not name.endswith(f".{self.search}"):
+        search = self.place.first_search  # the one that resolvers try first
+        if not search or not name.endswith(f".{search}"):
             return None
-        shorter = name.removesuffix(self.search)
-        if shorter.endswith(self.search) or (addresses := self.names.get(shorter)) is None:
+        shorter = name.removesuffix(search)
+        if shorter.endswith(search) or (addresses := self._addresses(shorter)) is None:
             return None
         return Found(addresses, shorter)
+
+    def _addresses(self, name: str) -> Addresses | None:
+        """Of a name as it is; whole names win over shorter forms of others."""
+        if (addresses := self.names.get(name)) is not None:
+            return addresses
+        for longer in self.place.longer(name):
+            if (addresses := self.names.get(longer)) is not None and addresses.short:
+                return addresses
+        return None
 
 
 def _split(ips: Iterable[str]) -> Addresses:
@@ -99,35 +125,25 @@ def _split(ips: Iterable[str]) -> Addresses:
     return Addresses(tuple(v4), tuple(v6))
 
 
-def _names(host: str, info: NameInfo, place: Place) -> Iterator[str]:
-    """The forms of a name: the shortest is for the namespace's own services alone."""
-    if info.registry != KUBERNETES:
-        yield f"{host.rstrip('.')}."
-        return
-    if host.endswith("."):
-        return
-    yield f"{host}."
-    if not place.domain or not host.endswith(place.domain) or not info.shortname:
-        return
-    short = f"{info.shortname}.{info.namespace}."
-    yield short
-    if info.namespace == place.namespace:
-        yield f"{info.shortname}."
-    yield f"{short}{place.domain.partition('.')[0]}."
-    for name in info.alt_hosts:
-        yield f"{name}."
+def _is_short_for_itself(host: str, info: NameInfo, place: Place) -> bool:
+    return info.registry == KUBERNETES and bool(place.domain) and host == _whole(info, place)
+
+
+def _whole(info: NameInfo, place: Place) -> str:
+    return f"{info.shortname}.{info.namespace}.{place.domain}"
 
 
 def make_table(entries: Mapping[str, NameInfo], place: Place) -> Table:
-    """The table of a pod. Of two names that are the same a whole one wins over a shortened one."""
+    """The table of a pod. Services of other domains (clusters) have no shorter forms: they would be ambiguous."""
     names: dict[str, Addresses] = {}
-    short: dict[str, Addresses] = {}
+    more: dict[str, Addresses] = {}
     for host in sorted(entries):
         info = entries[host]
         addresses = _split(info.ips)
         if not addresses.v4 and not addresses.v6:
             continue
-        for number, name in enumerate(_names(host, info, place)):
-            (short if number else names)[name.lower()] = addresses
-    search = f"{place.search[0]}." if place.search else ""
-    return Table({**short, **names}, search)
+        short = _is_short_for_itself(host, info, place)
+        names[f"{host.rstrip('.')}.".lower()] = addresses._replace(short=short)
+        for name in info.alt_hosts if short else ():
+            more[f"{name.rstrip('.')}.".lower()] = addresses
+    return Table({**more, **names}, place)
