@@ -108,8 +108,8 @@ def yaml_of(text: str, name: str) -> Mapping[str, Any]:
         import yaml
 
         try:
-            found = yaml.safe_load(text)
-        except yaml.YAMLError:
+            found = json.loads(json.dumps(yaml.safe_load(text), default=str))  # YAML has dates, JSON has not
+        except (yaml.YAMLError, ValueError, TypeError):
             raise AgentError(f"{name}: not valid YAML") from None
     if found is None:
         return {}

@@ -368,5 +368,11 @@ def test_no_host_and_port(text):
         host_port_of(text, "X")
 
 
+def test_values_that_only_yaml_has_become_texts():
+    found = settings(PROXY_CONFIG="proxyMetadata: {1: 2026-01-01}").config
+    assert found.metadata == {"1": "2026-01-01"}
+    assert json.loads(json.dumps(dict(found.raw))) == {"proxyMetadata": {"1": "2026-01-01"}}
+
+
 def test_durations():
     assert [seconds_of(t, "X") for t in ("1h30m", "500ms", "0.5s", "45", "0s")] == [5400, 0.5, 0.5, 45, 0]
