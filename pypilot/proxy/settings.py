@@ -102,6 +102,8 @@ class AgentSettings:
     bootstrap_override: str = ""
     """Merged over the bootstrap by Envoy, JSON (BOOT-007)."""
     skip_deprecated_logs: bool = True
+    deltas: bool = True
+    """Envoy is told what changes, and not all of a type again (BOOT-003)."""
 
     @property
     def identity(self) -> str:
@@ -309,6 +311,7 @@ def read_agent_settings(
         least_drain_seconds=seconds_of(merged.get("MINIMUM_DRAIN_DURATION") or "5s", "MINIMUM_DRAIN_DURATION"),
         bootstrap_override=_override(merged),
         skip_deprecated_logs=flag_of(merged, "ENVOY_SKIP_DEPRECATED_LOGS", default=True),
+        deltas=role == "waypoint" or flag_of(merged, "ISTIO_DELTA_XDS", default=True),
     )
 
 

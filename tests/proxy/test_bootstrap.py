@@ -72,6 +72,19 @@ def test_the_node_says_who_it_is() -> None:
     assert node["metadata"]["SERVICE_ACCOUNT"] == "web"
 
 
+@pytest.mark.parametrize(("said", "expected"), [("", "DELTA_GRPC"), ("true", "DELTA_GRPC"), ("false", "GRPC")])
+def test_whether_envoy_asks_for_changes_alone(said: str, expected: str) -> None:
+    """BOOT-003."""
+    assert made(ISTIO_DELTA_XDS=said)["dynamicResources"]["adsConfig"]["apiType"] == expected
+
+
+def test_listeners_within_envoy_are_on() -> None:
+    """BOOT-005; `metadata_discovery` is an extension of Istio's own Envoy."""
+    (extension,) = made()["bootstrapExtensions"]
+    assert extension["name"] == "envoy.bootstrap.internal_listener"
+    assert extension["typedConfig"]["bufferSizeKb"] == 64
+
+
 FULL = {
     "discoveryAddress": "[fd00::9]:15012",
     "serviceCluster": "front",

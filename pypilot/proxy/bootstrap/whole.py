@@ -37,21 +37,25 @@ from pypilot.proxy.settings import AgentSettings
 
 _TRACE = "type.googleapis.com/envoy.config.trace.v3"
 _NO_LIMIT = (1 << 31) - 1
+_INTERNAL_KILOBYTES = 64
+"""For each connection from one of Envoy's listeners to another (BOOT-005)."""
 _LIMIT_METADATA = "GLOBAL_DOWNSTREAM_MAX_CONNECTIONS"
 _LIMIT_RUNTIME = "overload.global_downstream_max_connections"
 _RUNTIME: dict[str, Any] = {
     "re2.max_program_size.error_level": "32768",
     "envoy.reloadable_features.http_reject_path_with_fragment": False,
+    "envoy.reloadable_features.fixed_heap_use_allocated": True,
+    "envoy.reloadable_features.coalesce_lb_rebuilds_on_batch_update": False,
 }
 """Istio's, of those that an Envoy of today knows."""
 
 
-def _dynamic() -> BootstrapDynamicResources:
+def _dynamic(settings: AgentSettings) -> BootstrapDynamicResources:
     ads = ConfigSource(
         ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3, initial_fetch_timeout=timedelta(0)
     )
     api = ApiConfigSource(
-        api_type=ApiConfigSourceApiType.DELTA_GRPC,
+        api_type=ApiConfigSourceApiType.DELTA_GRPC if settings.deltas else ApiConfigSourceApiType.GRPC,
         transport_api_version=ApiVersion.V3,
         set_node_on_first_message_only=True,
         grpc_services=[GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=XDS_CLUSTER))],
@@ -103,11 +107,12 @@ def bootstrap(settings: AgentSettings, node: NodeIdentity) -> dict[str, Any]:
     Raises:
         AgentError: an annotation cannot be read.
     """
-    inner = TypedExtensionConfig(name="envoy.bootstrap.internal_listener", typed_config=packed(InternalListener()))
+    listening = InternalListener(buffer_size_kb=_INTERNAL_KILOBYTES)
+    inner = TypedExtensionConfig(name="envoy.bootstrap.internal_listener", typed_config=packed(listening))
     made = Bootstrap(
         node=Node(id=node.id, cluster=node.cluster, locality=Locality(node.region, node.zone, node.sub_zone)),
         admin=Admin(address=address(loopback(settings), settings.config.admin_port)),
-        dynamic_resources=_dynamic(),
+        dynamic_resources=_dynamic(settings),
         static_resources=StaticResources(clusters=list(clusters(settings)), listeners=list(listeners(settings))),
         cluster_manager=ClusterManager(local_cluster_name=LOCAL_CLUSTER) if knows_its_like(settings) else None,
         stats_config=stats_config(settings),
