@@ -1,16 +1,19 @@
 """What callers get without a route, an endpoint, a connection, room, or an answer (OUT-005…010, OUT-016)."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from aiohttp.web import Request, Response
 
 from e2e.outcomes.caller import SECONDS, Caller
 from e2e.outcomes.conftest import Start
-from e2e.outcomes.objects import destination_rule, service_entry, to, virtual_service
+from e2e.outcomes.objects import NAMESPACE, destination_rule, made, server, service_entry, to, virtual_service
 from e2e.outcomes.servers import Nobody
 from e2e.outcomes.stage import Stage
+from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
 from pypilot.cli.demo.checks import settled
+from pypilot.cli.demo.envoy import Envoy
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session")]
 
@@ -19,6 +22,37 @@ async def test_a_gateway_without_the_host_answers_404_nr(stage: Stage, web: Call
     await stage.apply()
     outcome = await web.ask("nobody-knows.example")
     assert (outcome.brief, outcome.details) == ("404 NR", "route_not_found")
+
+
+async def test_a_gateway_without_any_server_is_live_and_refuses_connections(stage: Stage, tmp_path: Path) -> None:
+    """GW-010: what is not configured any more is not listened to any more."""
+    await stage.apply()
+    door = ("127.0.0.1", stage.port("idle"))
+
+    async def connects() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(*door)
+        except ConnectionRefusedError:
+            return False
+        writer.close()
+        return True
+
+    async def wait(answer: bool) -> None:
+        async with asyncio.timeout(SECONDS):
+            while await connects() is not answer:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    idle = NodeIdentity("router", "127.0.0.3", "idle", NAMESPACE, {"istio": "idle"})
+    async with Envoy.start(ads_bootstrap(idle, stage.control_plane.grpc), tmp_path, name="idle") as envoy:
+        await envoy.wait_live(SECONDS)
+        assert await envoy.admin("/listeners") == ""
+        assert not await connects()
+        spec = {"selector": {"istio": "idle"}, "servers": [server(door[1], "HTTP", "*")]}
+        await stage.apply(made("Gateway", "idle", spec))
+        await wait(True)
+        await stage.apply()
+        await wait(False)
+        assert (await envoy.admin("/ready")).strip() == "LIVE"
 
 
 async def test_a_path_that_no_route_matches_is_404_nr(stage: Stage, web: Caller, app: Start, host: str) -> None:
@@ -48,6 +82,7 @@ async def test_a_refused_connection_is_503_uf(stage: Stage, web: Caller, nobody:
 async def test_refused_connections_are_retried_twice_by_default(
     stage: Stage, web: Caller, nobody: Nobody, host: str
 ) -> None:
+    """VS-055."""
     await stage.apply(service_entry(host, nobody), virtual_service(host))
     assert (await web.ask(host)).brief == "503 URX,UF"
 

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session")]
 async def test_retries_are_counted_at_the_server(
     stage: Stage, web: Caller, app: Start, retries: dict[str, Any] | None, status: int, attempts: int
 ) -> None:
+    """VS-055: the last answer counts, and the log says that no try was left."""
     host = "retries.example"
     route = {"route": [to(host)]} | ({"retries": retries} if retries else {})
     await stage.apply(service_entry(host, server := await app(failures=100)), virtual_service(host, route))

@@ -18,6 +18,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 _DNS_PORT = 15053
+_SECURE_PORTS = ("ENVOY_SECURE_METRICS_PORT", "ENVOY_SECURE_MERGED_METRICS_PORT")
 _LAST_PORT = 65535
 
 
@@ -93,6 +94,8 @@ class Proxy:
     pod_ports: str = ""
     status_port: int = 15021
     prometheus_port: int = 15090
+    secure_ports: tuple[int, ...] = ()
+    """Where its bootstrap shows metrics over mutual TLS, if anywhere (NODE-026)."""
     self_discovery: bool = False
     """Its bootstrap has a cluster `local_cluster` that wants to know the proxy's like (EDS-014)."""
     register_group: str = ""
@@ -110,6 +113,11 @@ class Proxy:
     def ip(self) -> str:
         """The first address: the proxy's identity for matching service targets."""
         return self.ips[0]
+
+    @property
+    def own_ports(self) -> tuple[int, ...]:
+        """The ports of the bootstrap's listeners, which nothing else may take (NODE-026, LIS-015)."""
+        return (self.status_port, self.prometheus_port, *self.secure_ports)
 
     @property
     def dns_resolver(self) -> tuple[str, int] | None:
@@ -239,6 +247,7 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),
         status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),
         prometheus_port=_port(meta, "ENVOY_PROMETHEUS_PORT", 15090),
+        secure_ports=tuple(port for key in _SECURE_PORTS if (port := _port(meta, key, 0))),
         self_discovery=_flag(meta, "ENABLE_SELF_DISCOVERY"),
         register_group=_text(meta, "AUTO_REGISTER_GROUP"),
         workload_entry=_text(meta, "WORKLOAD_ENTRY"),

@@ -222,6 +222,7 @@ async def publishing(api, bundle=lambda: b"PEM", scope=()):
 
 
 async def test_every_namespace_gets_it_and_keeps_what_else_is_there():
+    """KSVC-038."""
     api = FakeApi()
     api.put(place("b"), {"data": {"root-cert.pem": "old", "more": "x"}, "metadata": {"labels": {"l": "1"}}})
     async with publishing(api) as (publisher, _):
@@ -236,6 +237,7 @@ async def test_every_namespace_gets_it_and_keeps_what_else_is_there():
 
 
 async def test_it_is_repaired_at_once_and_a_quarrel_becomes_slow():
+    """KSVC-038."""
     api = FakeApi()
     async with publishing(api) as (publisher, clock):
         publisher.namespaces_changed(["a"])

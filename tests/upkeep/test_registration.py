@@ -80,6 +80,7 @@ async def stage():
 
 
 async def test_a_machine_gets_an_entry_of_its_group(stage):
+    """NODE-025."""
     assert await stage.registrar().connect(node(), ACCOUNT, START) is not None
     entry = stage.entry()
     assert entry["spec"] == {
@@ -212,6 +213,7 @@ async def test_health_goes_into_the_status(stage):
 
 
 async def test_an_entry_of_a_user_keeps_existing_but_its_health_is_forgotten(stage):
+    """NODE-025: the entry that WORKLOAD_ENTRY names."""
     path = f"{BASE}/workloadentries/own"
     annotations = {"proxy.istio.io/health-checks-enabled": "true"}
     spec = {"address": "192.0.2.1", "serviceAccount": "vm"}

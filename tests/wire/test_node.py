@@ -81,6 +81,16 @@ def test_metadata_comes_in_many_forms() -> None:
     assert proxy.is_istio_build
 
 
+def test_who_the_workload_is() -> None:
+    """NODE-014."""
+    said = {"MESH_ID": "mesh", "WORKLOAD_NAME": "web", "NODE_NAME": "east-a", "NAME": "web-1"}
+    proxy = parse_node(
+        node(**said, OWNER="kubernetes://apis/apps/v1/namespaces/shop/deployments/web", APP_CONTAINERS="web")
+    )
+    assert (proxy.mesh_id, proxy.workload_name, proxy.node_name, proxy.name) == tuple(said.values())
+    assert dict(proxy.metadata)["APP_CONTAINERS"] == "web"
+
+
 def test_an_extension_list_decides_what_envoy_it_is() -> None:
     """FILT-011: upstream Envoy lists its extensions, whatever else it says."""
     listed = {**node(ISTIO_VERSION="1.30.0"), "extensions": [{"name": "envoy.filters.http.router"}]}

@@ -44,6 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_the_gate_opens_and_closes_with_the_right() -> None:
+    """GW-051."""
     rights, told = Rights(None), list[int]()
     gate = SecretGate(rights, SELLER, lambda: told.append(1))
     all_ = resource_set(SECRET, SECRETS)

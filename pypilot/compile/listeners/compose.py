@@ -33,7 +33,7 @@ def _scope(view: ProxyView, proxy: Proxy) -> OutboundScope:
     )
     captured = proxy.interception_mode != "NONE"
     limited = view.sidecar is not None
-    reserved = (proxy.status_port, proxy.prometheus_port) if captured or limited else ()
+    reserved = proxy.own_ports if captured or limited else ()
     return OutboundScope(shared, captured, reserved, proxy.unprivileged and (limited or not captured))
 
 

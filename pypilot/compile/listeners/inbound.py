@@ -76,7 +76,7 @@ def inbound_key(reader: Reader, proxy: Proxy, mesh_tls: bool) -> InboundKey:
     if proxy.interception_mode == "NONE":
         return made
     mesh = reader.mesh()
-    reserved = {proxy.status_port, proxy.prometheus_port, mesh.proxy_listen_port, mesh.proxy_inbound_listen_port}
+    reserved = {*proxy.own_ports, mesh.proxy_listen_port, mesh.proxy_inbound_listen_port}
     by_port: dict[int, ServiceTarget] = {}
     for target in service_targets(reader, proxy):
         if is_port(target.target) and target.target not in reserved:

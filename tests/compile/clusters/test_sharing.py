@@ -78,6 +78,7 @@ def test_a_rule_costs_one_service(mesh: Mesh) -> None:
 
 
 def test_a_rule_of_a_client_namespace_is_one_more_variant(mesh: Mesh) -> None:
+    """EDS-013."""
     assert mesh.change(rule("ns2", loadBalancer={"simple": "RANDOM"})) == {
         "service_clusters": 1,
         "service_assignments": 1,
@@ -87,6 +88,7 @@ def test_a_rule_of_a_client_namespace_is_one_more_variant(mesh: Mesh) -> None:
 
 
 def test_an_endpoint_costs_one_service_and_changes_no_cluster(mesh: Mesh) -> None:
+    """EDS-012."""
     before = mesh.memo.root(compile_clusters, sidecars()[0])
     moved = (pod("s1-1", "10.2.0.1", "ns1", app="s1"), endpoint_slice("s1", {"s1-1": "10.2.0.1"}, "ns1"))
     assert mesh.change(*moved)["service_assignments"] == 1
@@ -99,6 +101,7 @@ def test_routes_do_not_touch_clusters(mesh: Mesh) -> None:
 
 
 def test_only_services_with_a_locality_policy_differ_by_locality(mesh: Mesh) -> None:
+    """EDS-007, EDS-013."""
     mesh.change(rule("ns1", outlierDetection={}))
     mesh.memo.computed.clear()
     places = [node({"namespace": "ns0", "name": f"x{i}", "ip": f"10.9.0.{i}"} | {"metadata": {}}) for i in range(2)]

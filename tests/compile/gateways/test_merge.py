@@ -129,6 +129,7 @@ def test_other_addresses_do_not_conflict() -> None:
 
 
 def test_servers_that_open_tls_are_told_apart_by_name() -> None:
+    """GW-029; and of two whose routes would have one name the later is left out (GW-030)."""
     objects = [
         gateway(
             "g",

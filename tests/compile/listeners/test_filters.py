@@ -115,6 +115,43 @@ def test_the_protocol_of_a_request_chooses_the_words_of_the_handshake() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("mode", "normalizes", "merges", "slashes"),
+    [
+        ("", True, False, "KEEP_UNCHANGED"),
+        ("DEFAULT", True, False, "KEEP_UNCHANGED"),
+        ("BASE", True, False, "KEEP_UNCHANGED"),
+        ("NONE", False, False, "KEEP_UNCHANGED"),
+        ("MERGE_SLASHES", True, True, "KEEP_UNCHANGED"),
+        ("DECODE_AND_MERGE_SLASHES", True, True, "UNESCAPE_AND_FORWARD"),
+    ],
+)
+def test_paths_are_normalized_as_the_mesh_says(mode: str, normalizes: bool, merges: bool, slashes: str) -> None:
+    """MESH-033, on all sides."""
+    mesh = f"pathNormalization: {{normalization: {mode}}}" if mode else ""
+    inside, edge = listeners_of(sidecar(), OBJECTS, mesh), listeners_of(router(), OBJECTS, mesh)
+    found = [
+        m
+        for listener in (inside["0.0.0.0_80"], inside["virtualInbound"], edge["0.0.0.0_80"])
+        for m in managers(listener)
+    ]
+    assert len(found) == 6
+    for manager in found:
+        assert (manager.normalize_path.value, manager.merge_slashes) == (normalizes, merges)
+        assert Manager.PathWithEscapedSlashesAction.Name(manager.path_with_escaped_slashes_action) == slashes
+
+
+@pytest.mark.parametrize(
+    ("mesh", "sampling"),
+    [("", 1.0), ("defaultConfig: {tracing: {sampling: 5}}", 5.0), ("enableTracing: false", None)],
+)
+def test_traces_are_sampled_as_the_mesh_says(mesh: str, sampling: float | None) -> None:
+    """MESH-021, where no provider is named."""
+    for manager in managers(listeners_of(sidecar(), OBJECTS, mesh)["0.0.0.0_80"]):
+        found = manager.tracing.random_sampling.value if manager.HasField("tracing") else None
+        assert found == sampling
+
+
 def test_tracing_names_the_workload() -> None:
     labels = {"service.istio.io/canonical-name": "shop", "service.istio.io/canonical-revision": "v3"}
     proxy = node({"name": "vm", "ip": "10.9.9.9", "labels": labels, "metadata": {"MESH_ID": "m", "CLUSTER_ID": "c"}})

@@ -97,12 +97,18 @@ def test_no_inspector_without_need_and_no_condition_without_exception() -> None:
         ({}, {0, 80, 15006}),
         ({"ENVOY_STATUS_PORT": 80}, {0, 15006}),
         ({"ENVOY_PROMETHEUS_PORT": 80}, {0, 15006}),
+        ({"ENVOY_SECURE_METRICS_PORT": 80}, {0, 15006}),
+        ({"ENVOY_SECURE_MERGED_METRICS_PORT": "80"}, {0, 15006}),
+        ({"ENVOY_SECURE_METRICS_PORT": 0, "ENVOY_SECURE_MERGED_METRICS_PORT": "soon"}, {0, 80, 15006}),
     ],
 )
 def test_the_proxys_own_ports_are_not_served(metadata: dict[str, Any], ports_served: set[int]) -> None:
+    """NODE-026, by the workload and to it."""
     objects = [service("web"), pod("web-1", "10.1.0.1", app="web")]
-    listener = listeners_of(node({"name": "web-1", "ip": "10.1.0.1", "metadata": metadata}), objects)["virtualInbound"]
-    assert {c.filter_chain_match.destination_port.value for c in listener.filter_chains} == ports_served
+    listeners = listeners_of(node({"name": "web-1", "ip": "10.1.0.1", "metadata": metadata}), objects)
+    chains = listeners["virtualInbound"].filter_chains
+    assert {c.filter_chain_match.destination_port.value for c in chains} == ports_served
+    assert ("0.0.0.0_80" in listeners) is (80 in ports_served)
 
 
 def test_without_mesh_certificates_nothing_terminates_tls() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from pypilot.compile.listeners import compile_listeners
+from pypilot.compile.name_table import compile_name_table
 from pypilot.engine.memo import Memo
 from pypilot.kinds.base import Object
 from pypilot.wire.node import Proxy
@@ -116,6 +117,17 @@ def test_a_tcp_route_compiles_the_listener_of_its_host(mesh: Mesh) -> None:
 
     mesh.change(routes("v1"))
     assert mesh.change(routes("v2")) == {"tcp_listener": 1}
+
+
+@pytest.mark.parametrize(("protocol", "listeners"), [("http", {}), ("tcp", {"tcp_listener": 1})])
+def test_a_pod_of_a_headless_service_costs_listeners_where_it_has_one(protocol: str, listeners: dict[str, int]) -> None:
+    """KSVC-030: of an HTTP port only its name's addresses are new."""
+    headless = service("db", "ns0", spec={"clusterIP": "None", "ports": [{"name": protocol, "port": 5432}]})
+    mesh = Mesh(headless, pod("db-0", "10.2.0.1", "ns0"), endpoint_slice("db", {"db-0": "10.2.0.1"}, "ns0", protocol))
+    names = mesh.memo.root(compile_name_table, sidecar(1))
+    both = endpoint_slice("db", {"db-0": "10.2.0.1", "db-1": "10.2.0.2"}, "ns0", protocol)
+    assert mesh.change(pod("db-1", "10.2.0.2", "ns0"), both) == listeners
+    assert mesh.memo.root(compile_name_table, sidecar(1)) != names
 
 
 def test_pods_of_headless_services_lack_their_own_listener_alone() -> None:
