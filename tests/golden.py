@@ -36,7 +36,9 @@ from pypilot.world.reader import Reader
 from pypilot.world.world import World
 
 ROOT = Path(__file__).parent / "golden"
-_WARNINGS = frozenset({"deprecated-field", "unsupported-field", "no-effect", "unreachable-rule", "refused"})
+_WARNINGS = frozenset(
+    {"deprecated-field", "unsupported-field", "no-effect", "unreachable-rule", "repeated-name", "refused"}
+)
 """Of objects that are used as they are; they need not be listed under `findings`."""
 
 

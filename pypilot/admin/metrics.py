@@ -15,9 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pypilot import __version__
 from pypilot.admin.debug import ready_handler
 from pypilot.admin.facts import Facts
+from pypilot.compile.discovery import cluster_ports
 from pypilot.engine.last_good import CODE as CREDENTIAL
 from pypilot.kinds.destination_rule import DestinationRule
 from pypilot.world.delta import Problem
+from pypilot.world.model import MeshService, Resolution
+from pypilot.world.world import World
 
 _SIZE_BUCKETS = (1e3, 1e4, 1e5, 1e6, 4e6, 1e7, 4e7)
 _REJECTS = ("CDS", "EDS", "LDS", "RDS")
@@ -125,6 +128,10 @@ def _labelled(
     return metric
 
 
+def _lacks_endpoints(world: World, service: MeshService) -> bool:
+    return service.resolution is Resolution.CLIENT_SIDE and not world.tables.get("endpoints", {}).get(service.key)
+
+
 def _present(facts: Facts) -> Iterable[Metric]:
     """What is there at this moment."""
     connections = facts.connections()
@@ -132,6 +139,8 @@ def _present(facts: Facts) -> Iterable[Metric]:
     yield _labelled(GaugeMetricFamily, "pilot_xds", "Connected proxies.", "version", versions)
     world = facts.engine.world
     yield GaugeMetricFamily("pilot_services", "Services known.", len(world.tables.get("services", {})))
+    empty = sum(len(cluster_ports(s)) for s in world.tables.get("services", {}).values() if _lacks_endpoints(world, s))
+    yield GaugeMetricFamily("pilot_eds_no_instances", "Ports of services without any endpoint (EDS-006).", empty)
     routes = world.objects.get("VirtualService", {})
     yield GaugeMetricFamily("pilot_virt_services", "VirtualServices known.", len(routes))
     rules = world.objects.get("DestinationRule", {}).values()

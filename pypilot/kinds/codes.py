@@ -168,6 +168,13 @@ _ALL = (
         "Move it up, or remove it.",
         ("IST0130 VirtualServiceUnreachableRule",),
     ),
+    Code(
+        "PP0304",
+        "repeated-name",
+        "Two servers of a Gateway have one name, or their ports have. Both are served, but of two HTTPS servers on one "
+        "port number whose ports have one name only the first is, and servers of one name share their statistics.",
+        "Name each server and port of a Gateway differently.",
+    ),
     Code("PP0401", "invalid", "A field's value cannot be used.", "Correct it.", ("IST0106 SchemaValidationError",)),
     Code("PP0402", "syntax", "A text is not valid YAML or JSON.", "Correct it."),
     Code("PP0403", "unreadable", "A file or directory cannot be read.", "See the message."),

@@ -61,8 +61,21 @@ def _tls(tls: ServerTLSSettings, is_http: bool, path: str) -> Iterator[Finding]:
         yield from (no_effect(f"{path}.{name}", because) for name in names if given[name])
 
 
+def _repeated(names: Iterable[str], field: str, effect: str) -> Iterator[Finding]:
+    """GW-032."""
+    known: set[str] = set()
+    for i, name in enumerate(names):
+        if name and name in known:
+            path = f"spec.servers[{i}].{field}"
+            yield Finding(path, f"an earlier server has {name!r}, too: {effect}", "warning", "repeated-name")
+        known.add(name)
+
+
 def advise(gateway: IstioGateway) -> Iterable[Finding]:
     """The warnings."""
+    servers = gateway.spec.servers
+    yield from _repeated((s.port.name for s in servers), "port.name", "of HTTPS servers on a port only one is served")
+    yield from _repeated((s.name for s in servers), "name", "they share their statistics")
     for i, server in enumerate(gateway.spec.servers):
         if server.tls is not None:
             is_http = server.port.protocol.upper() in HTTP_PROTOCOLS

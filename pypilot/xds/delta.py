@@ -14,6 +14,7 @@ from pypilot.xds.making import REFERRING, Making
 from pypilot.xds.response import Frames, Response, select
 from pypilot.xds.session import CHILD, DeltaRequest, Received, Sent, Session, Variant, Watch
 from pypilot.xds.shared import Shared, SharedChange
+from pypilot.xds.stand_ins import with_stand_ins
 from pypilot.xds.subscription import NO_NAMES
 
 _REMOVED_LAST = frozenset({CLUSTER, ENDPOINT})
@@ -166,6 +167,7 @@ class DeltaSession(Session):
             else:
                 frames = select(current, wanted, delta=True)
             asked = watch.answer
+        frames = with_stand_ins(watch.type_url, frames, asked & subscription.names, delta=True)
         missing = asked.difference(*frames.names)
         if watch.type_url in _REMOVED_LAST:
             return frames, missing, self._leave(watch, current, lost - missing)

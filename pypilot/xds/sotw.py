@@ -14,6 +14,7 @@ from pypilot.wire.types import WILDCARD
 from pypilot.xds.response import Frames, Response, select
 from pypilot.xds.session import Received, Sent, Session, SotwRequest, Variant, Watch
 from pypilot.xds.shared import SharedChange
+from pypilot.xds.stand_ins import with_stand_ins
 from pypilot.xds.subscription import NO_NAMES
 
 FULL_STATE: Final = WILDCARD
@@ -111,6 +112,8 @@ class SotwSession(Session):
                 frames = Frames((change.sotw_frames,), (change.names,), len(changed)) if changed else Frames()
             else:
                 frames = select(current, wanted, delta=False)
+        asked = subscription.names if watch.everything else watch.answer
+        frames = with_stand_ins(watch.type_url, frames, asked, delta=False)
         if not frames.count and not watch.must_answer:
             return []
         responses = [self._respond(watch, current, frames, frames.names)]

@@ -26,6 +26,7 @@ from pypilot.xds.server import XdsServer
 from tests.app.ads import NODE_ID, AdsClient
 from tests.sources.texts import route, service
 from tests.wire.test_references import ADS, offer, packed
+from tests.world.objects import endpoint_slice, pod
 
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY----- not for anybody"
 PROBLEM = Problem(
@@ -102,7 +103,8 @@ async def pages() -> AsyncIterator[Pages]:
     engine = Engine(GENERATORS)
     texts = (service("first"), service("second"), route("shop"))
     objects = [item.object for text in texts for item in read_document(text).items]
-    engine.apply(Delta(tuple(o for o in objects if o is not None)), "files", [PROBLEM, *WARNINGS])
+    slices = endpoint_slice("first", {"first-1": "10.1.0.1"}), pod("first-1", "10.1.0.1")
+    engine.apply(Delta((*slices, *(o for o in objects if o is not None))), "files", [PROBLEM, *WARNINGS])
     engine.publish()
     metrics = Metrics()
     server = XdsServer(engine, metrics=metrics)
@@ -181,7 +183,9 @@ async def test_warnings_can_be_chosen(pages: Pages) -> None:
 
 
 async def test_counts(pages: Pages) -> None:
-    assert await pages.json("/debug/kinds") == {"objects": {"Service": 2, "VirtualService": 1}}
+    assert await pages.json("/debug/kinds") == {
+        "objects": {"EndpointSlice": 1, "Pod": 1, "Service": 2, "VirtualService": 1}
+    }
     async with AdsClient(pages.xds_port) as one, AdsClient(pages.xds_port, NODE_ID.replace("0.5", "0.6")) as two:
         await one.get(types.CLUSTER)
         await two.get(types.CLUSTER)
@@ -241,6 +245,7 @@ async def test_metrics_have_istiods_names(pages: Pages) -> None:
         await client.get(types.CLUSTER)
         metrics = await pages.metrics()
     assert metrics["pilot_services"] == 2
+    assert metrics["pilot_eds_no_instances"] == 1  # EDS-006
     assert metrics["pilot_virt_services"] == 1
     assert metrics["pilot_destrule_subsets"] == 0
     assert metrics['pilot_xds{version="1.32.0"}'] == 1

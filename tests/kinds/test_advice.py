@@ -155,6 +155,17 @@ def test_servers(protocol: str, tls: dict[str, Any], fields: list[str]) -> None:
     assert found("Gateway", {"selector": {"a": "b"}, "servers": [server]}) == expected
 
 
+def test_names_of_servers() -> None:
+    """GW-032."""
+
+    def server(name: str, port: str) -> dict[str, Any]:
+        return {"port": {"number": 80, "name": port, "protocol": "HTTP"}, "hosts": ["*"], "name": name}
+
+    servers = [server("a", "x"), server("b", "y"), server("a", "z"), server("", "x"), server("", "w")]
+    expected = [("servers[3].port.name", "repeated-name"), ("servers[2].name", "repeated-name")]
+    assert found("Gateway", {"selector": {"a": "b"}, "servers": servers}) == expected
+
+
 def test_fields_that_are_set() -> None:
     spec = {
         "hosts": ["a"],

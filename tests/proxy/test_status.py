@@ -108,6 +108,7 @@ def test_probes_of_the_application():
 
 
 def test_envoy_is_ready_only_with_configuration():
+    """LIS-037."""
     with serving(stats="cluster_manager.cds.update_success: 1\n", ready="LIVE") as admin:
         assert Admin(admin).why_not_ready() == "no listeners yet"
     full = "cluster_manager.cds.update_success: 1\nlistener_manager.lds.update_rejected: 1\n"

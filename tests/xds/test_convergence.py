@@ -265,6 +265,7 @@ class Machine(RuleBasedStateMachine):
         held = {n: t for n, t in wants.cache.items() if wants.covers(n)}
         if not self.delta and wants.type_url not in WILDCARD:
             held = {n: t for n, t in held.items() if n in truth}  # absence cannot be told
+        held = {n: t for n, t in held.items() if t or n in truth}  # stand-ins have no text
         assert held == truth, wants.type_url
 
 

@@ -4,9 +4,13 @@ Sections are those of https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_p
 """
 
 import pytest
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse
 
 from pypilot.wire.types import CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, ROUTE, SECRET
+from pypilot.xds.delta import DeltaSession
 from pypilot.xds.session import DeltaRequest
+from pypilot.xds.shared import Shared
 from tests.xds.builders import DeltaClient, World, one
 
 # How the client specifies what resources to return
@@ -99,7 +103,7 @@ def test_clusters_and_endpoints_are_removed_after_all_else_was_sent():
 # Knowing When a Requested Resource Does Not Exist
 
 
-@pytest.mark.parametrize("type_url", [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET])
+@pytest.mark.parametrize("type_url", [CLUSTER, ENDPOINT, LISTENER, SECRET])
 def test_a_missing_name_is_answered_as_removed_and_remembered(type_url):
     world = World()
     client = DeltaClient(world)
@@ -108,6 +112,34 @@ def test_a_missing_name_is_answered_as_removed_and_remembered(type_url):
     world.put(type_url, {"a": "1", "b": "1"})
     got = one(client.pushed())
     assert (got.resources, got.removed) == ({"a": "1"}, ())
+
+
+def test_missing_routes_have_a_stand_in_until_they_are_there():
+    """RDS-015. What goes is only said to be gone: connections that are drained still need what the client holds."""
+    world = World(RDS={"b": "1"})
+    client = DeltaClient(world)
+    got = one(client.ask(ROUTE, "a b"))
+    assert (got.resources, got.removed) == ({"a": "", "b": "1"}, ())
+    assert client.pushed() == []
+    got = one(client.ask(ROUTE, "c", nonce=got.nonce))
+    assert (got.resources, got.removed) == ({"c": ""}, ())
+    world.put(ROUTE, {"a": "1"})
+    got = one(client.pushed())
+    assert (got.resources, got.removed) == ({"a": "1"}, ("b",))
+    got = one(client.ask(ROUTE, unsubscribe="b c", subscribe="*"))
+    assert got.resources == {"a": "1"}  # the wildcard stands for what there is
+    assert "c" in got.removed
+
+
+def test_a_stand_in_is_a_configuration_without_hosts():
+    session = DeltaSession(Shared())
+    session.on_request(DeltaRequest(ROUTE, subscribe=frozenset({"a"})))
+    sent = DeltaDiscoveryResponse.FromString(session.push(World().current)[0].encode())
+    found = RouteConfiguration()
+    assert sent.resources[0].resource.Unpack(found)
+    assert (sent.resources[0].name, found.name, list(found.virtual_hosts)) == ("a", "a", [])
+    assert found.HasField("validate_clusters")
+    assert not found.validate_clusters.value
 
 
 # Subscribing to Resources
@@ -223,7 +255,7 @@ def test_a_reconnecting_client_with_names(compare):
     client = DeltaClient(world)
     known = {"same": client.versions(ROUTE)["same"], "other": "old", "gone": "old", "unasked": "old"}
     got = one(client.ask(ROUTE, "same other new gone never", initial=known, compare=compare))
-    assert (got.resources, got.removed) == ({"other": "1", "new": "1"}, ("gone", "never"))
+    assert (got.resources, got.removed) == ({"other": "1", "new": "1", "gone": "", "never": ""}, ())
 
 
 def test_a_reconnecting_client_that_holds_everything_is_sent_nothing_it_names():

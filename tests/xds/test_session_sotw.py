@@ -150,7 +150,7 @@ def test_deletion_of_another_type_sends_nothing():
 # Knowing When a Requested Resource Does Not Exist
 
 
-@pytest.mark.parametrize("type_url", [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET])
+@pytest.mark.parametrize("type_url", [CLUSTER, ENDPOINT, LISTENER, SECRET])
 def test_a_name_that_does_not_exist_yet_is_remembered(type_url):
     world = World()
     client = SotwClient(world)
@@ -160,13 +160,26 @@ def test_a_name_that_does_not_exist_yet_is_remembered(type_url):
 
 
 def test_a_missing_name_that_is_added_later_is_remembered_in_silence():
-    world = World(RDS={"a": "1"})
+    world = World(SDS={"a": "1"})
     client = SotwClient(world)
-    nonce = one(client.ask(ROUTE, "a")).nonce
-    assert client.ask(ROUTE, "a b", nonce=nonce) == []
+    nonce = one(client.ask(SECRET, "a")).nonce
+    assert client.ask(SECRET, "a b", nonce=nonce) == []
     assert not client.session.owes()
-    world.put(ROUTE, {"a": "1", "b": "1"})
+    world.put(SECRET, {"a": "1", "b": "1"})
     assert one(client.pushed()).resources == {"b": "1"}
+
+
+def test_missing_routes_have_a_stand_in_until_they_are_there():
+    """RDS-015."""
+    world = World(RDS={"b": "1"})
+    client = SotwClient(world)
+    first = one(client.ask(ROUTE, "a b"))
+    assert first.resources == {"a": "", "b": "1"}
+    assert client.ask(ROUTE, "a b", nonce=first.nonce) == []
+    second = one(client.ask(ROUTE, "a b c", nonce=first.nonce))
+    assert second.resources == {"c": ""}
+    world.put(ROUTE, {"a": "1"})
+    assert one(client.pushed()).resources == {"a": "1"}
 
 
 # Unsubscribing From Resources

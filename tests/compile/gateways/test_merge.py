@@ -6,7 +6,9 @@ import pytest
 
 from pypilot.compile.gateways.merge import NOTHING, MergedServers, merged_servers
 from pypilot.compile.gateways.selection import gateways_for
+from pypilot.kinds import kind_of
 from pypilot.kinds.base import Object
+from pypilot.kinds.parse import parse_object
 from pypilot.world.model import Protocol
 from pypilot.world.reader import Reader
 from tests.compile.listeners.decoding import world_of
@@ -151,6 +153,18 @@ def test_servers_that_open_tls_are_told_apart_by_name() -> None:
         (443, "HTTPS", ["g/3"]),
         (443, "TLS", ["g/5"]),
     ]
+
+
+def test_https_without_settings_is_refused_alone() -> None:
+    """GW-031."""
+    kind = kind_of("networking.istio.io/v1", "Gateway")
+    assert kind is not None
+    servers = [server(443, "HTTPS", "a", **SIMPLE), server(443, "HTTPS", "b", name="bare"), server(443, "TLS", "c")]
+    data = {"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "g", "namespace": "infra"}}
+    parsed = parse_object(kind, {**data, "spec": {"selector": {"app": "gw"}, "servers": servers}})
+    assert [f.field for f in parsed.findings] == ["spec.servers[1].tls", "spec.servers[2].tls"]
+    assert parsed.object is not None
+    assert ports(parsed.object) == [(443, "HTTPS", ["g/0"])]
 
 
 def test_plain_http_may_follow_tls_on_a_port() -> None:
