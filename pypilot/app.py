@@ -84,7 +84,11 @@ class Application:
         self.metrics = Metrics()
         self.server = XdsServer(
             self.engine,
-            XdsOptions(plaintext_secrets=settings.plaintext_secrets, max_streams_writing=settings.concurrent_pushes),
+            XdsOptions(
+                plaintext_secrets=settings.plaintext_secrets,
+                compliance=settings.compliance_policy,
+                max_streams_writing=settings.concurrent_pushes,
+            ),
             metrics=self.metrics,
             authenticators=self._identity.authenticators if self._identity else (CertificateAuthenticator(),),
             secret_access=self._services.secret_access if self._services else None,

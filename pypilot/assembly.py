@@ -28,6 +28,7 @@ def constants_of(settings: Settings) -> Constants:
         ambient=settings.ambient,
         key_fetching=settings.jwks_fetching,
         several_authorizers=settings.several_authorizers,
+        compliance=settings.compliance_policy,
     )
 
 

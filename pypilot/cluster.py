@@ -172,6 +172,7 @@ class ClusterServices:
         Pods are injected by `world`, and not before there is one.
         """
         namespace, revision = settings.root_namespace, settings.revision
+        self._compliance = settings.compliance_policy
         self._keeper = RootKeeper(connection, namespace)
         self._reviews = TokenReviews(connection)
         self.identity = IdentityServices(settings, self._keeper, self._reviews, trust_domain, pods)
@@ -214,7 +215,7 @@ class ClusterServices:
 
     def webhook(self) -> tuple[web.Application, WebhookTls]:
         """The webhooks' application, and its TLS; only after `start`."""
-        self._webhook_tls = WebhookTls(self.identity.tls)
+        self._webhook_tls = WebhookTls(self.identity.tls, self._compliance)
         return webhook_app(injector=self._injector), self._webhook_tls
 
     async def run(self) -> None:

@@ -20,6 +20,7 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PlaintextSecrets = Literal["loopback", "any", "never"]
 NativeSidecars = Literal["auto", "true", "false"]
 KeyFetching = Literal["control-plane", "hybrid", "envoy"]
+CompliancePolicy = Literal["none", "fips-140-2", "fips-140-3", "pqc"]
 LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -210,6 +211,12 @@ class Settings:
         "Service accounts that may ask for certificates of the pods of their own node.",
         _accounts,
         "NAMESPACE/NAME,…",
+    )
+
+    compliance_policy: CompliancePolicy = _choice(
+        "none",
+        "What narrows the TLS of proxies and of our own ports, whatever else is said of it.",
+        ("none", "fips-140-2", "fips-140-3", "pqc"),
     )
 
     jwks_refresh: float = _setting(

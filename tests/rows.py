@@ -16,9 +16,13 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent
-DONE = (
+TRAFFIC = (
     *("MESH", "PC", "NODE", "KSVC", "VS", "RDS", "DR", "SE", "WE", "SC"),
     *("GW", "LIS", "FILT", "EDS", "OUT", "SDS", "NDS", "EF"),
+)
+"""The sections whose P0 and P1 rows must be named."""
+DONE = (
+    *TRAFFIC,
     *("BOOT", "INJ", "IPT", "VAL"),
     *("PA", "RA", "AZ", "CA", "XAUTH"),
 )
@@ -79,8 +83,13 @@ def unnamed(sections: Iterable[str], priorities: Iterable[str]) -> list[Row]:
     return [r for r in rows() if r.section in sections and r.priority in priorities and r.id not in named()]
 
 
+def demanded() -> dict[str, tuple[str, ...]]:
+    """Priority -> the sections whose rows must be named, or be open with a reason."""
+    return {"P0": DONE, "P1": TRAFFIC}
+
+
 def main() -> int:
-    """Print what is not named, by section; 1 if a P0 row of a done section is among them and not known to be open."""
+    """Print what is not named, by section; 1 if a row is among them that must be and is not known to be open."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--priority", nargs="+", default=["P0"], choices=("P0", "P1", "P2"))
     parser.add_argument("--section", nargs="+", default=DONE)
@@ -98,7 +107,7 @@ def main() -> int:
             print(f"      {row.id} {row.priority}  {reasons.get(row.id, 'NOT NAMED')}")
     for row in sorted(reasons.keys() & named().keys()):
         print(f"{row} is named by {named()[row][0]} and can leave rows_open.yaml")
-    return int(any(r.id not in reasons for r in missing if r.priority == "P0" and r.section in DONE))
+    return int(any(r.id not in reasons for r in missing if r.section in demanded().get(r.priority, ())))
 
 
 if __name__ == "__main__":

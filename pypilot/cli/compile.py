@@ -39,7 +39,7 @@ def read_proxy(text: str) -> Proxy:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write DIR/CDS.json, …, one file a type.")
 @click.option("--type", "kind", type=click.Choice(TYPES), help="Only resources of this type.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@setting_options(["mesh_config", "root_namespace", "cluster_domain", "cluster_id", "ambient"])
+@setting_options(["mesh_config", "root_namespace", "cluster_domain", "cluster_id", "ambient", "compliance_policy"])
 def compile_(node: IO[str], out: Path | None, kind: str | None, output: str, **flags: Any) -> None:
     """Print what one proxy would be sent for these files and directories, exactly as the server would send it.
 

@@ -12,6 +12,7 @@ from pypilot.compile.envoy_filters.sets import (
     generate_routes,
 )
 from pypilot.compile.name_table import compile_name_table
+from pypilot.compile.trust_bundle import compile_trust_bundle
 from pypilot.wire import types
 from pypilot.wire.node import Proxy
 from pypilot.wire.resource import ResourceSet
@@ -26,5 +27,6 @@ GENERATORS: Mapping[str, Callable[[Reader, Proxy], ResourceSet]] = MappingProxyT
         types.SECRET: generate_secrets,
         types.EXTENSION_CONFIG: generate_extensions,
         types.NAME_TABLE: compile_name_table,
+        types.PROXY_CONFIG: compile_trust_bundle,
     }
 )

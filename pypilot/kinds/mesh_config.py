@@ -92,16 +92,6 @@ class MeshTLS(Spec, frozen=True):
     cipher_suites: tuple[str, ...] = ()
 
 
-class CertificateData(Spec, frozen=True):
-    """`caCertificates[]`."""
-
-    trust_domains: tuple[str, ...] = ()
-    """Trust domains whose workloads are let in, too (PA-013)."""
-    pem: Authority = None
-    spiffe_bundle_url: Authority = None
-    cert_signers: Authority = None
-
-
 class DefaultTrafficPolicy(Spec, frozen=True):
     """`defaultTrafficPolicy`: whole blocks for whatever rule lacks them (MESH-029)."""
 
@@ -237,6 +227,17 @@ class ServiceSettings(Spec, frozen=True):
     hosts: tuple[str, ...] = ()
 
 
+class CertificateData(Spec, frozen=True):
+    """`caCertificates[]`: a further root, and the trust domains whose identities count (MESH-008, PA-013)."""
+
+    pem: str = ""
+    spiffe_bundle_url: Annotated[str, unsupported("bundles of others are not fetched: give them as pem")] = ""
+    cert_signers: Annotated[
+        tuple[str, ...], unsupported("no signers of Kubernetes are asked for certificates of workloads")
+    ] = ()
+    trust_domains: tuple[str, ...] = ()
+
+
 class MeshConfig(Spec, frozen=True):
     """The mesh-wide configuration, with Istio's built-in defaults."""
 
@@ -298,3 +299,9 @@ class MeshConfig(Spec, frozen=True):
     config_sources: Annotated[Any, unsupported("--config and --kubernetes say where configuration is read")] = None
     service_scope_configs: Ambient = None
     service_entry_visibility: Ambient = None
+
+    @property
+    def trusted_domains(self) -> tuple[str, ...]:
+        """The trust domains whose identities are accepted (MESH-006…008)."""
+        further = (domain for certificate in self.ca_certificates for domain in certificate.trust_domains)
+        return tuple(d for d in dict.fromkeys((self.trust_domain, *self.trust_domain_aliases, *further)) if d)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pypilot.kinds.base import Finding
 from pypilot.kinds.field_findings import field_findings, field_path
@@ -25,6 +26,30 @@ def _load(text: str) -> Any:
     return documents[0] if documents else {}
 
 
+def _is_authority(pem: str) -> bool:
+    # Here, for few meshes have such certificates, and the library is big.
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+
+
+def _with_usable_certificates(
+    mesh: MeshConfig, findings: tuple[Finding, ...]
+) -> tuple[MeshConfig, tuple[Finding, ...]]:
+    """A root that is none is left out alone; its trust domains count."""
+    bad = {i for i, c in enumerate(mesh.ca_certificates) if c.pem and not _is_authority(c.pem)}
+    if not bad:
+        return mesh, findings
+    kept = tuple(replace(c, pem="") if i in bad else c for i, c in enumerate(mesh.ca_certificates))
+    message = "not the certificate of an authority in PEM form: it is left out"
+    found = (Finding(f"caCertificates[{i}].pem", message) for i in sorted(bad))
+    return replace(mesh, ca_certificates=kept), (*findings, *found)
+
+
 def parse_mesh_config(text: str) -> tuple[MeshConfig | None, tuple[Finding, ...]]:
     """The MeshConfig and what is worth a warning; None and the error if the text cannot be used."""
     try:
@@ -37,7 +62,7 @@ def parse_mesh_config(text: str) -> tuple[MeshConfig | None, tuple[Finding, ...]
     data = without_nulls(data)
     warnings = tuple(field_findings(MeshConfig, data))
     try:
-        return convert(data, MeshConfig), warnings
+        return _with_usable_certificates(convert(data, MeshConfig), warnings)
     except msgspec.ValidationError as error:
         path, message = locate(error, data, MeshConfig)
         return None, (*warnings, Finding(field_path(path), message))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pypilot.settings import CompliancePolicy
 from pypilot.webhook.injector import PATH, Injector, NotReadyError
 from pypilot.webhook.review import Check, MalformedError, answer, check_object
 from pypilot.xds.tls import TlsMaterial, TlsSource, load_certificate, server_context
@@ -53,7 +54,7 @@ def _reviewed(verdict: _Verdict) -> Callable[[web.Request], Awaitable[web.Respon
 class WebhookTls:
     """A TLS context that shows the source's present certificate; none is asked of clients."""
 
-    def __init__(self, source: TlsSource) -> None:
+    def __init__(self, source: TlsSource, compliance: CompliancePolicy = "none") -> None:
         """Read for the first time.
 
         Raises:
@@ -62,7 +63,7 @@ class WebhookTls:
         self._source = source
         self._stamp = source.stamp()
         key, chain, _ = source.read()
-        self.context: ssl.SSLContext = server_context(TlsMaterial(key, chain, None), ("http/1.1",))
+        self.context: ssl.SSLContext = server_context(TlsMaterial(key, chain, None), ("http/1.1",), compliance)
 
     def follow(self) -> None:
         """Take up another certificate, if there is one; keys of one kind take each other's place in a context.

@@ -36,6 +36,7 @@ _PACKAGES = (
         {"MetadataExchange": ((1, "protocol", "string"), (2, "enable_discovery", "bool"))},
         {},
     ),
+    _Package("istio.mesh.v1alpha1", {"ProxyConfig": ((34, "ca_certificates_pem", "string[]"),)}, {}),
     _Package(
         "istio.networking.nds.v1",
         {

@@ -16,11 +16,14 @@ EXTENSION_CONFIG: Final = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 NAME_TABLE: Final = PREFIX + "istio.networking.nds.v1.NameTable"
 """One resource without a name, for Istio's agent: what it answers to DNS queries (NDS-001)."""
 
-PUSH_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION_CONFIG, NAME_TABLE)
+PROXY_CONFIG: Final = PREFIX + "istio.mesh.v1alpha1.ProxyConfig"
+"""One resource without a name, for Istio's agent: further roots to trust (MESH-008)."""
+
+PUSH_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION_CONFIG, NAME_TABLE, PROXY_CONFIG)
 """Make before break: clusters and their endpoints, then listeners and their routes, then secrets and filters; last what
 Envoy does not see: a name is told once there is a listener for its address."""
 
-WILDCARD: Final = frozenset({CLUSTER, LISTENER, NAME_TABLE})
+WILDCARD: Final = frozenset({CLUSTER, LISTENER, NAME_TABLE, PROXY_CONFIG})
 """Types for which a first request without names means "everything" (legacy wildcard)."""
 
 SHORT: Final = {
@@ -31,6 +34,7 @@ SHORT: Final = {
     SECRET: "SDS",
     EXTENSION_CONFIG: "ECDS",
     NAME_TABLE: "NDS",
+    PROXY_CONFIG: "PCDS",
 }
 """Type URL -> the discovery service's usual short name."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pypilot.kinds.base import Object, Origin, Ref
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.settings import CompliancePolicy
 from pypilot.world.delta import Problem
 
 Table = Literal[
@@ -81,6 +82,9 @@ class Constants:
     """Who fetches the keys of token issuers that have an address (istiod's PILOT_JWT_ENABLE_REMOTE_JWKS)."""
     several_authorizers: bool = False
     """One workload may have several providers of CUSTOM (istiod's PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS)."""
+
+    compliance: CompliancePolicy = "none"
+    """What TLS of proxies may be (DR-079)."""
 
     @property
     def mesh_config_map(self) -> Ref:

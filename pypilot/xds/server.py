@@ -17,6 +17,7 @@ import grpc
 import structlog
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 
+from pypilot.settings import CompliancePolicy
 from pypilot.wire.node import NodeError
 from pypilot.xds.attendance import Attendance, ReportHealth
 from pypilot.xds.auth import (
@@ -53,6 +54,8 @@ class XdsOptions:
 
     plaintext_secrets: Literal["loopback", "any", "never"] = "loopback"
     """To whom the plaintext port sends secrets (SDS-003)."""
+    compliance: CompliancePolicy = "none"
+    """What the TLS port's connections may be (DR-079)."""
     max_streams_writing: int = 32
     max_bytes_in_flight: int = 32 * _MIB
     """No further stream is written to while this much is on its way."""
@@ -168,7 +171,7 @@ class XdsServer:
             if plaintext:
                 self.plaintext_port = await self._listen(plaintext, lambda _: None)
             if secure and tls is not None:
-                await self._listen_secure(secure, TlsContexts(tls))
+                await self._listen_secure(secure, TlsContexts(tls, compliance=self._options.compliance))
         except BaseException:
             await self.stop(0)
             raise

@@ -16,6 +16,13 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from pypilot.settings import CompliancePolicy
+
+_FIPS_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+)
+
 
 class TlsMaterial(NamedTuple):
     """What a server's TLS is made of, all PEM."""
@@ -108,7 +115,20 @@ def load_certificate(context: ssl.SSLContext, key: bytes, chain: bytes) -> None:
         context.load_cert_chain(path)
 
 
-def server_context(material: TlsMaterial, protocols: tuple[str, ...] = ("h2",)) -> ssl.SSLContext:
+def comply(context: ssl.SSLContext, policy: CompliancePolicy) -> None:
+    """Narrow a context of our own (DR-079). Post-quantum curves are for OpenSSL's configuration."""
+    if policy.startswith("fips"):
+        context.set_ciphers(_FIPS_CIPHERS)
+        context.set_ecdh_curve("prime256v1")
+    if policy == "fips-140-2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    elif policy == "pqc":
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+
+def server_context(
+    material: TlsMaterial, protocols: tuple[str, ...] = ("h2",), compliance: CompliancePolicy = "none"
+) -> ssl.SSLContext:
     """A context for one state of the material. Sessions are not resumed by ticket: each handshake verifies anew.
 
     Raises:
@@ -117,6 +137,7 @@ def server_context(material: TlsMaterial, protocols: tuple[str, ...] = ("h2",)) 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    comply(context, compliance)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     context.set_alpn_protocols(list(protocols))
@@ -130,7 +151,9 @@ def server_context(material: TlsMaterial, protocols: tuple[str, ...] = ("h2",)) 
 class TlsContexts:
     """The context for the next handshake. Material that cannot be used is reported once and changes nothing."""
 
-    def __init__(self, source: TlsSource, protocols: tuple[str, ...] = ("h2",)) -> None:
+    def __init__(
+        self, source: TlsSource, protocols: tuple[str, ...] = ("h2",), compliance: CompliancePolicy = "none"
+    ) -> None:
         """Read for the first time.
 
         Raises:
@@ -138,10 +161,11 @@ class TlsContexts:
         """
         self._source = source
         self._protocols = protocols
+        self._compliance = compliance
         self._log = structlog.get_logger()
         self._stamp = source.stamp()
         self._refused: Hashable = None
-        self._context = server_context(TlsMaterial(*source.read()), protocols)
+        self._context = server_context(TlsMaterial(*source.read()), protocols, compliance)
 
     def current(self) -> ssl.SSLContext:
         """Made of what the source has now, or of the last that was good."""
@@ -150,7 +174,7 @@ class TlsContexts:
             stamp = self._source.stamp()
             if stamp in (self._stamp, self._refused):
                 return self._context
-            self._context = server_context(TlsMaterial(*self._source.read()), self._protocols)
+            self._context = server_context(TlsMaterial(*self._source.read()), self._protocols, self._compliance)
         except (OSError, ValueError) as error:
             if stamp is None or stamp != self._refused:
                 self._log.warning("xds.tls_not_reloaded", reason=str(error))

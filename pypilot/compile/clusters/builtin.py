@@ -15,6 +15,7 @@ from pypilot.compile.clusters.protocol import keep_case, use_downstream_protocol
 from pypilot.compile.clusters.traits import Traits
 from pypilot.compile.clusters.transport import tunnel_end
 from pypilot.compile.clusters.upstream_tls import OwnTLS, apply_upstream_tls
+from pypilot.compile.compliance import comply
 from pypilot.compile.external_credentials import SOCKET, SOCKET_CLUSTER
 from pypilot.compile.messages import duration, pack, sds_config_source, socket_address
 from pypilot.compile.naming import (
@@ -26,6 +27,7 @@ from pypilot.compile.naming import (
     stat_name,
 )
 from pypilot.kinds.mesh_config import MeshConfig
+from pypilot.settings import CompliancePolicy
 from pypilot.wire.resource import Chunk, Resource
 from pypilot.world.reader import Reader
 
@@ -89,7 +91,7 @@ def inbound_passthrough(mesh: MeshConfig, traits: Traits) -> ClusterDraft:
     return _passing_through(mesh, ClusterDraft(cluster), traits.keeps_case)
 
 
-def connect_originate(mesh: MeshConfig) -> ClusterDraft:
+def connect_originate(mesh: MeshConfig, compliance: CompliancePolicy = "none") -> ClusterDraft:
     """The HBONE leg: HTTP/2 CONNECT over mutual TLS to port 15008 of the destination, or of its waypoint."""
     cluster = _Cluster(name=CONNECT_ORIGINATE, type=_Cluster.ORIGINAL_DST, lb_policy=_Cluster.CLUSTER_PROVIDED)
     cluster.alt_stat_name = stat_name(CONNECT_ORIGINATE)
@@ -112,10 +114,11 @@ def connect_originate(mesh: MeshConfig) -> ClusterDraft:
     validation = common.combined_validation_context
     validation.validation_context_sds_secret_config.name = "ROOTCA"
     validation.validation_context_sds_secret_config.sds_config.CopyFrom(sds_config_source())
-    for domain in (mesh.trust_domain, *mesh.trust_domain_aliases):
+    for domain in mesh.trusted_domains:
         matcher = validation.default_validation_context.match_typed_subject_alt_names.add()
         matcher.san_type = common_pb2.SubjectAltNameMatcher.URI
         matcher.matcher.prefix = f"spiffe://{domain}/"
+    comply(common, compliance)
     cluster.transport_socket.name = "tls"
     cluster.transport_socket.typed_config.CopyFrom(pack(context))
     return draft
@@ -184,7 +187,7 @@ def builtin_clusters(
         if any_host:
             drafts.append(allow_any_dynamic_dns(mesh, traits, resolver_at))
     if traits.hbone:
-        drafts.append(connect_originate(mesh))
+        drafts.append(connect_originate(mesh, traits.compliance))
     if tunnels:
         drafts.append(main_internal(mesh))
     if traits.credential_socket:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from pypilot.compile.proxy_settings import proxy_settings
 from pypilot.compile.view import ProxyView
+from pypilot.settings import CompliancePolicy
 from pypilot.wire.node import CertificateFiles, Proxy, ProxyType
 from pypilot.world.reader import Reader
 
@@ -25,6 +26,8 @@ class Traits(NamedTuple):
     """NODE-023."""
     keeps_case: bool = False
     """Header names of HTTP/1 go on as they were written (PC-016)."""
+    compliance: CompliancePolicy = "none"
+    """DR-079."""
 
     @property
     def is_router(self) -> bool:
@@ -44,4 +47,5 @@ def traits_of(reader: Reader, view: ProxyView, proxy: Proxy) -> Traits:
         view.credential_socket,
         view.client_files,
         keeps_case,
+        reader.constants.compliance,
     )

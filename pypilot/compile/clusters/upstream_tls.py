@@ -24,6 +24,7 @@ from pypilot.compile.clusters.transport import (
     plain_match,
     user_match,
 )
+from pypilot.compile.compliance import comply
 from pypilot.compile.credential_names import CA_SUFFIX, CONFIG_MAP, EXTERNAL, resource_name
 from pypilot.compile.external_credentials import AT_SOCKET, external_secret
 from pypilot.compile.messages import pack, sds_config_source
@@ -308,6 +309,8 @@ def apply_upstream_tls(draft: ClusterDraft, tls: MeshTLS | OwnTLS | None, traits
         context = _mesh_tls_context(tls, draft, traits)
     else:
         context = _own_tls_context(tls, draft, traits, mesh) if tls is not None else None
+    if context is not None:
+        comply(context.common_tls_context, traits.compliance)
     socket = _socket(context) if context is not None else None
     cluster = draft.cluster
     if draft.is_original_dst and tls is not None:

@@ -11,6 +11,7 @@ from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
+from pypilot.compile.compliance import comply
 from pypilot.compile.credential_names import CA_SUFFIX, EXTERNAL, resource_name
 from pypilot.compile.external_credentials import ExternalServer, external_secret
 from pypilot.compile.messages import pack, sds_config_source
@@ -67,9 +68,14 @@ class UnservableTLS(Exception):  # noqa: N818 - not an error of the program: the
     """A server asks for TLS that this proxy cannot do."""
 
 
-def tls_socket(context: DownstreamTlsContext) -> TransportSocket:
-    """The context as a chain's transport socket."""
-    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
+def tls_socket(
+    reader: Reader, context: DownstreamTlsContext, name: str = "envoy.transport_sockets.tls"
+) -> TransportSocket:
+    """The context as a chain's transport socket, within what is allowed (DR-079)."""
+    allowed = DownstreamTlsContext()
+    allowed.CopyFrom(context)
+    comply(allowed.common_tls_context, reader.constants.compliance)
+    return TransportSocket(name=name, typed_config=pack(allowed))
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
@@ -133,10 +139,8 @@ def _apply_mesh_certificates(common: CommonTlsContext, expected: ValidationConte
 
 
 def _trusted(mesh: MeshConfig) -> list[str]:
-    """How the identities that are accepted begin (MESH-006, MESH-007, PA-013)."""
-    others = (domain for authority in mesh.ca_certificates for domain in authority.trust_domains)
-    domains = dict.fromkeys((mesh.trust_domain, *mesh.trust_domain_aliases, *others))
-    return [f"spiffe://{domain}/" for domain in domains if domain]
+    """How the identities that are accepted begin (MESH-006…008, PA-013)."""
+    return [f"spiffe://{domain}/" for domain in mesh.trusted_domains]
 
 
 def _apply_files(common: CommonTlsContext, files: CertificateFiles) -> None:
@@ -163,7 +167,7 @@ def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles) -> Trans
     prefixes = [string_pb2.StringMatcher(prefix=prefix) for prefix in _trusted(mesh)]
     _apply_mesh_certificates(common, ValidationContext(match_subject_alt_names=prefixes))
     _apply_files(common, files)
-    return tls_socket(context)
+    return tls_socket(reader, context)
 
 
 def tunnel_tls_socket(reader: Reader, files: CertificateFiles) -> TransportSocket:
@@ -181,7 +185,7 @@ def tunnel_tls_socket(reader: Reader, files: CertificateFiles) -> TransportSocke
         matcher.matcher.prefix = prefix
     _apply_mesh_certificates(common, expected)
     _apply_files(common, files)
-    return TransportSocket(name="tls", typed_config=pack(context))
+    return tls_socket(reader, context, "tls")
 
 
 # -- servers of gateways ----------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _terminates(reader: Reader, chain: Chain, traits: HttpTraits, mesh_tls: bool
         raise UnservableTLS
     tcp = not isinstance(chain, HttpChain)
     sources = CredentialSources(mesh_tls, external_server(reader, traits.credential_socket), traits.server_files)
-    return tls_socket(server_tls_context(server.tls, reader.mesh(), tcp, traits.tcp.istio_build, sources))
+    return tls_socket(reader, server_tls_context(server.tls, reader.mesh(), tcp, traits.tcp.istio_build, sources))
 
 
 def _add_chain(
