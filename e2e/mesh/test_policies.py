@@ -1,17 +1,18 @@
 """Who may call whom: AuthorizationPolicy by all that it may ask about, and an authorizer of one's own."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from e2e.mesh.mesh import Mesh
-from e2e.mesh.traffic import echoed
+from e2e.mesh.test_rotation import issued
+from e2e.mesh.traffic import echoed, shown
 from e2e.mesh.world import (
     APP_IP,
     BETA,
     HTTP,
-    JUDGE,
     STRANGER,
     TCP,
     V1,
@@ -23,11 +24,10 @@ from e2e.mesh.world import (
     policy,
     source,
 )
-from e2e.outcomes.servers import App, TcpServer, echo
+from e2e.outcomes.servers import TcpServer, echo
 from pypilot.cli.demo.clients import get_from
 
 pytestmark = [pytest.mark.envoy, pytest.mark.netns, pytest.mark.asyncio(loop_scope="session")]
-JUDGE_PORT = 8000
 
 
 async def statuses(mesh: Mesh, *requests: tuple[Any, str, str]) -> list[int]:
@@ -70,10 +70,75 @@ async def test_a_caller_without_identity_has_no_namespace(mesh: Mesh) -> None:
     assert answer.body == b"RBAC: access denied"
 
 
-async def test_a_dry_run_only_says_so(mesh: Mesh) -> None:
-    dry = policy("DENY", operation(paths=["/dry"]), annotations={"istio.io/dry-run": "true"})
+async def test_by_service_account(mesh: Mesh) -> None:
+    """Without a namespace that of the policy is meant (AZ-014)."""
+    await mesh.apply(mutual("STRICT"), policy("ALLOW", source(serviceAccounts=["web"])))
+    assert await statuses(mesh, (STRANGER, "GET", "/"), (WEB, "GET", "/")) == [403, 200]
+    await mesh.apply(mutual("STRICT"), policy("ALLOW", source(serviceAccounts=["beta/stranger"])))
+    assert await statuses(mesh, (STRANGER, "GET", "/"), (WEB, "GET", "/")) == [200, 403]
+
+
+async def test_by_header_and_host(mesh: Mesh) -> None:
+    header = {"when": [{"key": "request.headers[x-token]", "values": ["let-*"]}]}
+    await mesh.apply(mutual("STRICT"), policy("ALLOW", header, operation(hosts=["app.alpha:80"])))
+    ask = mesh[WEB].caller.ask
+    answers = [await ask("app.alpha", headers={"x-token": token}) for token in ("let-me-in", "open")]
+    assert [a.status for a in answers] == [200, 403]
+    assert (await ask("app.alpha:80")).status == 200
+
+
+async def test_a_policy_of_the_root_namespace_is_everybody_s(mesh: Mesh) -> None:
+    """AZ-001."""
+    spec = {"action": "DENY", "rules": [operation(paths=["/secret"])]}
+    await mesh.apply(mutual("STRICT"), made("AuthorizationPolicy", "all", spec, "security", "istio-system"))
+    assert await statuses(mesh, (WEB, "GET", "/secret"), (WEB, "GET", "/")) == [403, 200]
+    await mesh.apply(mutual("STRICT"), made("AuthorizationPolicy", "all", spec, "security", BETA))
+    assert await statuses(mesh, (WEB, "GET", "/secret")) == [200]
+
+
+async def test_a_trust_domain_of_the_past_is_known(mesh: Mesh, tmp_path: Path) -> None:
+    """AZ-025, PA-013: in policies, and in certificates."""
+    past = f"spiffe://old.example/ns/{WEB.namespace}/sa/web"
+    credentials = issued(await mesh.backing.authority(), past)
+    by_principal = policy("ALLOW", source(principals=[past.removeprefix("spiffe://")]))
+    await mesh.apply(mutual("STRICT"), by_principal)
+    assert await statuses(mesh, (WEB, "GET", "/")) == [403]
+    assert await shown(mesh, credentials, V1, tmp_path) == 0
+    await mesh.apply(mutual("STRICT"), by_principal, trustDomainAliases=["old.example"])
+    assert await statuses(mesh, (WEB, "GET", "/"), (STRANGER, "GET", "/")) == [200, 403]
+    assert await shown(mesh, credentials, V1, tmp_path) == 200
+
+
+async def verdicts(mesh: Mesh, kind: str) -> int:
+    """How often an RBAC filter of the application counted that."""
+    return sum([sum((await mesh[who].envoy.stats(rf"rbac\.{kind}$")).values()) for who in (V1, V2)])
+
+
+@pytest.mark.parametrize(("action", "kind"), [("DENY", "shadow_denied"), ("ALLOW", "shadow_allowed")])
+async def test_a_dry_run_only_says_so(mesh: Mesh, action: str, kind: str) -> None:
+    """AZ-008."""
+    dry = policy(action, operation(paths=["/dry"]), annotations={"istio.io/dry-run": "true"})
     await mesh.apply(mutual("STRICT"), dry)
-    assert await statuses(mesh, (WEB, "GET", "/dry")) == [200]
+    counted = rf"istio_dry_run_{action.lower()}_\.{kind}"
+    before = await verdicts(mesh, counted)
+    assert await statuses(mesh, (WEB, "GET", "/dry"), (WEB, "GET", "/wet")) == [200, 200]
+    assert await verdicts(mesh, counted) == before + 1
+
+
+async def test_an_audit_only_says_so(mesh: Mesh) -> None:
+    """AZ-007: in the metadata by which a log decides what to keep."""
+    wanted = {"user_agent": "%REQ(USER-AGENT)%", "audited": "%DYNAMIC_METADATA(envoy.common:access_log_hint)%"}
+    audit = policy("AUDIT", operation(paths=["/secret"]))
+    await mesh.apply(mutual("STRICT"), audit, accessLogFormat=json.dumps(wanted))
+    for path, audited in (("/secret", True), ("/", False)):
+        since = {v: mesh[who].envoy.access_log.mark() for v, who in (("v1", V1), ("v2", V2))}
+        answer = await mesh[WEB].caller.ask("app.alpha", path)
+        assert answer.status == 200
+        version = answer.seen["version"]
+        log = mesh[V1 if version == "v1" else V2].envoy.access_log
+        entry = await log.wait_for(lambda _: True, since=since[version], timeout=60)
+        assert entry is not None
+        assert entry["audited"] is audited
 
 
 async def test_a_tcp_connection_is_reset(mesh: Mesh) -> None:
@@ -85,46 +150,10 @@ async def test_a_tcp_connection_is_reset(mesh: Mesh) -> None:
         assert await echoed(mesh[STRANGER].inside, APP_IP, TCP) == b""
 
 
-def judged(fail_open: bool) -> dict[str, Any]:
-    """MeshConfig with an authorizer."""
-    said = {"service": "judge.example", "port": JUDGE_PORT, "failOpen": fail_open, "timeout": "5s"}
-    return {"extensionProviders": [{"name": "judge", "envoyExtAuthzHttp": said}]}
-
-
-def judge() -> dict[str, Any]:
-    """The authorizer, as a service outside of the mesh."""
-    return made(
-        "ServiceEntry",
-        "judge",
-        {
-            "hosts": ["judge.example"],
-            "ports": [{"number": JUDGE_PORT, "name": "http", "protocol": "HTTP"}],
-            "resolution": "STATIC",
-            "endpoints": [{"address": JUDGE}],
-        },
-    )
-
-
-def asked() -> dict[str, Any]:
-    return policy("CUSTOM", operation(paths=["/judged/*"]), provider={"name": "judge"})
-
-
-async def test_an_authorizer_that_says_no(mesh: Mesh) -> None:
-    async def decide(request: web.Request) -> web.Response:
-        return web.Response(status=200 if request.path.endswith("good") else 401)
-
-    app = App("judge", respond=decide, listen=mesh.hub.listen, where=(JUDGE, JUDGE_PORT))
-    await app.start()
-    try:
-        await mesh.apply(mutual("STRICT"), judge(), asked(), **judged(False))
-        requests = [(WEB, "GET", path) for path in ("/judged/good", "/judged/bad", "/free")]
-        assert await statuses(mesh, *requests) == [200, 401, 200]
-        assert app.requests == 2
-    finally:
-        await app.stop()
-
-
-@pytest.mark.parametrize(("fail_open", "status"), [(True, 200), (False, 403)])
-async def test_an_authorizer_that_is_down(mesh: Mesh, fail_open: bool, status: int) -> None:
-    await mesh.apply(mutual("STRICT"), judge(), asked(), **judged(fail_open))
-    assert await statuses(mesh, (WEB, "GET", "/judged/good"), (WEB, "GET", "/free")) == [status, 200]
+async def test_what_only_requests_have_is_no_reason_to_let_a_connection_pass(mesh: Mesh) -> None:
+    """AZ-026: an ALLOW rule about paths holds for no connection, a DENY rule about paths for every one."""
+    servers = [TcpServer.start(echo, mesh[who].inside.listen("0.0.0.0", TCP)) for who in (V1, V2)]
+    async with servers[0], servers[1]:
+        for action in ("ALLOW", "DENY"):
+            await mesh.apply(mutual("STRICT"), policy(action, operation(paths=["/open"])))
+            assert await echoed(mesh[WEB].inside, APP_IP, TCP) == b""

@@ -148,6 +148,13 @@ _ALL = (
         "Correct the subset's labels, or start a workload that has them.",
     ),
     Code(
+        "PP0208",
+        "unknown-provider",
+        "An extension provider that MeshConfig does not have, or that cannot be asked: its service is not known, or one"
+        " of its fields is wrong. Whatever the policy means is denied.",
+        "Correct the name, or the entry of `extensionProviders`.",
+    ),
+    Code(
         "PP0301",
         "conflicting-hosts",
         "Several VirtualServices give routes for a host to all sidecars. Only the oldest counts.",

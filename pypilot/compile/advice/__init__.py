@@ -7,6 +7,7 @@ the memo knows when its answer may change. Nothing that is compiled may depend o
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from pypilot.compile.advice.authorization_policy import authorization_policy_advice
 from pypilot.compile.advice.destination_rule import destination_rule_advice
 from pypilot.compile.advice.gateway import gateway_advice
 from pypilot.compile.advice.virtual_service import virtual_service_advice
@@ -20,6 +21,7 @@ ADVISERS: Mapping[str, Adviser] = MappingProxyType(
         "VirtualService": virtual_service_advice,
         "DestinationRule": destination_rule_advice,
         "Gateway": gateway_advice,
+        "AuthorizationPolicy": authorization_policy_advice,
     }
 )
 """By kind."""

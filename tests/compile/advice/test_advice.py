@@ -244,3 +244,22 @@ def test_an_adviser_that_fails_costs_nobody_anything() -> None:
     one = Engine({}, advisers={**ADVISERS, "DestinationRule": failing})
     one.load(Delta(upserts=(rule("b"), virtual_service(route("nobody")))))
     assert [p.code for p in one.problems()] == ["unknown-host"]
+
+
+def test_a_provider_that_cannot_be_asked() -> None:
+    """AZ-032."""
+
+    def custom(provider: str) -> Object:
+        spec = {"action": "CUSTOM", "provider": {"name": provider}, "rules": [{}]}
+        return make("AuthorizationPolicy", "p", spec=spec)
+
+    def providers(host: str) -> Object:
+        text = f"extensionProviders: [{{name: judge, envoyExtAuthzHttp: {{service: {host}, port: 80}}}}]"
+        return make("ConfigMap", "istio", "istio-system", data={"mesh": text})
+
+    unknown = [("spec.provider.name", "unknown-provider")]
+    assert advice(custom("judge")) == unknown
+    assert advice(custom("other"), providers("judge.example"), entry("judge.example", 80)) == unknown
+    assert advice(custom("judge"), providers("judge.example")) == unknown
+    assert advice(custom("judge"), providers("judge.example"), entry("judge.example", 80)) == []
+    assert advice(make("AuthorizationPolicy", "p", spec={"rules": [{}]})) == []
