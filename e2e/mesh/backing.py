@@ -14,6 +14,9 @@ from pypilot.cli.demo.netns import NetworkNamespace
 from pypilot.cli.demo.workspace import Workspace
 from pypilot.security.x509 import Root
 
+FAST = ("--jwks-refresh", "1")
+"""Options of the control plane: what takes long takes less."""
+
 
 class Backing(Protocol):
     """Files or an API server."""

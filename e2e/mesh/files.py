@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 from click.testing import CliRunner
 
+from e2e.mesh.backing import FAST
 from e2e.mesh.network import GATE
 from e2e.mesh.world import Resident
 from e2e.outcomes.objects import Json
@@ -52,7 +53,15 @@ class Files:
         return ControlPlane.start(
             work.config,
             work.directory("control-plane"),
-            options=("--ca-dir", str(self._ca), "--token-keys", str(keys), "--secure-grpc-addr", f"{GATE}:15012"),
+            options=(
+                "--ca-dir",
+                str(self._ca),
+                "--token-keys",
+                str(keys),
+                "--secure-grpc-addr",
+                f"{GATE}:15012",
+                *FAST,
+            ),
             prefix=hub.prefix,
             new_socket=lambda: hub.inside(socket.socket),
         )

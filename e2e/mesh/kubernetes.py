@@ -19,6 +19,7 @@ from e2e.kube.client import Client
 from e2e.kube.cluster import Cluster
 from e2e.kube.control_plane import account, config_map, namespace, token_of
 from e2e.kube.crds import install
+from e2e.mesh.backing import FAST
 from e2e.mesh.network import GATE, passage
 from e2e.mesh.world import ALPHA, RESIDENTS, Resident
 from e2e.outcomes.caller import SECONDS
@@ -61,7 +62,7 @@ class ApiServer:
         starting = ControlPlane.start(
             work.config,
             work.directory("control-plane"),
-            options=("--kubeconfig", str(kubeconfig), "--secure-grpc-addr", f"{GATE}:15012"),
+            options=("--kubeconfig", str(kubeconfig), "--secure-grpc-addr", f"{GATE}:15012", *FAST),
             prefix=hub.prefix,
             new_socket=lambda: hub.inside(socket.socket),
         )

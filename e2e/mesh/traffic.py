@@ -2,8 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import aiohttp
 from e2e.mesh.mesh import Mesh
 from e2e.mesh.pod import Pod
 from e2e.mesh.world import HTTP, Resident
+from e2e.outcomes.caller import Outcome
 from pypilot.cli.demo.netns import NetworkNamespace
 from pypilot.proxy.certificate import Credentials
 
@@ -104,3 +106,16 @@ async def echoed(place: NetworkNamespace, host: str, port: int) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+async def answered(ask: Callable[[], Awaitable[Outcome]], status: int = 200) -> Outcome:
+    """The first answer with this status: a gateway has no mark by which one knows that it has its configuration."""
+    end, last = time.monotonic() + PATIENCE, "no answer"
+    while True:
+        with suppress(aiohttp.ClientError):
+            answer = await ask()
+            if answer.status == status:
+                return answer
+            last = f"{answer.status} {answer.body[:200]!r}"
+        assert time.monotonic() < end, f"in vain for {status}: {last}"
+        await asyncio.sleep(0.05)

@@ -127,6 +127,13 @@ def made(kind: str, name: str, spec: Json, group: str = "networking", namespace:
     return {**_made(kind, name, spec, group), "metadata": {"name": name, "namespace": namespace}}
 
 
+def gateway(name: str, port: int, protocol: str, tls: Json | None = None, host: str = "*") -> Json:
+    """A Gateway of one server, which the pod of that name plays."""
+    server: Json = {"port": {"number": port, "name": "door", "protocol": protocol}, "hosts": [host]}
+    server |= {"tls": tls} if tls else {}
+    return made("Gateway", name, {"selector": {"istio": name}, "servers": [server]})
+
+
 def mutual(mode: str, **more: Any) -> Json:
     """PeerAuthentication of the application."""
     return made("PeerAuthentication", "app", {**_selected(), "mtls": {"mode": mode}, **more}, "security")

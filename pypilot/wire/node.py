@@ -189,6 +189,15 @@ def _files(meta: Mapping[str, Any], side: str) -> CertificateFiles:
     return CertificateFiles(*(_text(meta, f"{side}_{part}") for part in ("CERT_CHAIN", "KEY", "ROOT_CERT")))
 
 
+def _whole(value: Any) -> Any:
+    """The same JSON with integers for whole numbers: a `Struct`, as which metadata travels, has floats alone."""
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def parse_node(node: Mapping[str, Any]) -> Proxy:
     """Read a Node in proto3 JSON form (`{"id": …, "metadata": {…}}`, snake_case).
 
@@ -252,6 +261,6 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         register_group=_text(meta, "AUTO_REGISTER_GROUP"),
         workload_entry=_text(meta, "WORKLOAD_ENTRY"),
         probes_health=isinstance(config := meta.get("PROXY_CONFIG"), Mapping) and bool(config.get("readinessProbe")),
-        proxy_config=json.dumps(config, sort_keys=True) if isinstance(config, Mapping) else "",
+        proxy_config=json.dumps(_whole(config), sort_keys=True) if isinstance(config, Mapping) else "",
         metadata=tuple(sorted((str(k), v) for k, v in meta.items() if isinstance(v, str))),
     )

@@ -110,3 +110,10 @@ def test_locality() -> None:
     assert proxy.locality == Locality("r", "z")
     assert str(proxy.locality) == "r/z"
     assert hash(proxy) == hash(parse_node({"id": ID, "locality": {"region": "r", "zone": "z"}}))
+
+
+def test_the_numbers_of_a_proxy_config_are_whole_if_they_can_be() -> None:
+    """PC-001: metadata travels as a `Struct`, where all numbers are floats."""
+    config = {"gatewayTopology": {"numTrustedProxies": 1.0}, "tracing": {"sampling": 0.5, "sizes": [64.0]}}
+    wanted = '{"gatewayTopology": {"numTrustedProxies": 1}, "tracing": {"sampling": 0.5, "sizes": [64]}}'
+    assert parse_node({"id": "sidecar~1.1.1.1~a.b~b.svc", "metadata": {"PROXY_CONFIG": config}}).proxy_config == wanted
