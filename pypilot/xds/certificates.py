@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import grpc
 import structlog
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 
 from pypilot.wire.pb.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from pypilot.xds.auth import DeniedError, Identity
@@ -30,23 +31,37 @@ Issue = Callable[[Identity, str, int, Mapping[str, object]], Awaitable[tuple[str
 """(caller, PKCS #10 in PEM, seconds, metadata) -> chain in PEM, the certificate first. Raises RefusedError."""
 
 
+def _read(raw: bytes) -> IstioCertificateRequest:
+    """Here rather than by gRPC, which calls what is no message a failure of ours."""
+    try:
+        return IstioCertificateRequest.FromString(raw)
+    except DecodeError:
+        raise RefusedError("INVALID_ARGUMENT", "the request is not a valid message") from None
+
+
+def _metadata(request: IstioCertificateRequest) -> Mapping[str, object]:
+    try:
+        return MessageToDict(request.metadata)
+    except ValueError:
+        raise RefusedError("INVALID_ARGUMENT", "the metadata holds a number that JSON has not") from None
+
+
 def certificate_handler(
     issue: Issue, who: Callable[[Any], Awaitable[Identity]], address: Callable[[Any], str]
 ) -> grpc.GenericRpcHandler:
     """The handler for a gRPC server; `who` proves the caller of a call, or raises DeniedError. `address` is its own."""
     log = structlog.get_logger()
 
-    async def create(request: IstioCertificateRequest, context: Any) -> IstioCertificateResponse:
+    async def create(raw: bytes, context: Any) -> IstioCertificateResponse:
         try:
             caller = await who(context)
-            chain = await issue(caller, request.csr, request.validity_duration, MessageToDict(request.metadata))
+            request = _read(raw)
+            chain = await issue(caller, request.csr, request.validity_duration, _metadata(request))
             return IstioCertificateResponse(cert_chain=chain)
         except (DeniedError, RefusedError) as error:
             log.warning("ca.denied", peer=address(context), reason=str(error))
             await context.abort(grpc.StatusCode[error.code], str(error))
             raise
 
-    method = grpc.unary_unary_rpc_method_handler(
-        create, IstioCertificateRequest.FromString, IstioCertificateResponse.SerializeToString
-    )
+    method = grpc.unary_unary_rpc_method_handler(create, response_serializer=IstioCertificateResponse.SerializeToString)
     return grpc.method_handlers_generic_handler(SERVICE, {"CreateCertificate": method})

@@ -46,6 +46,7 @@ from pypilot.xds.writing import WriteTurns
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 _MIB: Final = 1 << 20
+_LONGEST_REASON: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,11 @@ def _peer(context: Any, verified: Verified | None) -> Peer:
         certificate=verified.certificate if verified else b"",
         metadata={key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)},
     )
+
+
+def _told(error: Exception) -> str:
+    """What a client is told. It may quote what the client said, and more than a little is no longer a status."""
+    return str(error)[:_LONGEST_REASON]
 
 
 class XdsServer:
@@ -259,11 +265,11 @@ class XdsServer:
             if connection is not None:
                 await self._run(connection)
         except (NodeError, ProtocolError) as error:
-            self._log.warning("xds.refused", peer=address, reason=str(error))
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._log.warning("xds.refused", peer=address, reason=(reason := _told(error)))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         except DeniedError as error:
-            self._log.warning("xds.denied", peer=address, reason=str(error))
-            await context.abort(grpc.StatusCode[error.code], str(error))
+            self._log.warning("xds.denied", peer=address, reason=(reason := _told(error)))
+            await context.abort(grpc.StatusCode[error.code], reason)
 
     async def _connect(self, context: Any, form: Form, peer: Peer) -> Connection | None:
         """Admit the client by its first request. Nothing here outlives that: the node of a real Envoy is 100 kB."""
