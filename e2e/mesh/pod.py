@@ -35,6 +35,8 @@ _AS_PROXY = (
     *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
 )
 _ADMIN, _STATUS = 15000, 15020
+_CAPTURE = Capture(uids=(str(UID),), gids=(str(UID),), exclude_inbound_ports=(15090, 15021, _STATUS))
+"""As it is injected."""
 _DRAINING = "^listener_manager.total_(filter_chains|listeners)_draining$"
 
 
@@ -172,7 +174,7 @@ async def started(
         if resolv_conf is not None:
             await run(*prefix, sys.executable, "-m", "pypilot", "iptables", "-u", str(UID), "--redirect-dns")
         elif who.role == "sidecar":
-            await asyncio.to_thread(apply, Capture(uids=(str(UID),), gids=(str(UID),)), False, Tools(inside.prefix))
+            await asyncio.to_thread(apply, _CAPTURE, False, Tools(inside.prefix))
         argv = [sys.executable, "-m", "pypilot", "proxy", who.role]
         environment = _variables(who, directory, variables)
         running = Child.start(argv, directory, name=who.name, prefix=(*prefix, *_AS_PROXY), environment=environment)

@@ -19,6 +19,8 @@ from pypilot.proxy.probes import Target, probe
 
 _PLAIN: Final = "text/plain"
 _PROBES: Final = ("/app-health/", "/app-lifecycle/")
+_FROM_ENVOY: Final = ip_address("127.0.0.6")
+"""From here Envoy passes on what it took from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_local(self) -> bool:
         address = ip_address(self.client_address[0].partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return (mapped or address).is_loopback
+        found = mapped or address
+        return found.is_loopback and found != _FROM_ENVOY
 
     def _names(self) -> None:
         found = self.FACTS.names()

@@ -49,13 +49,13 @@ def port(admin=1, why="", probes=None, quits=None, metrics=(), **more):
     server = StatusServer(facts)
     server.start(0, "127.0.0.1")
     try:
-        yield lambda path, method="GET": ask(server.port, path, method)
+        yield lambda path, method="GET", source="127.0.0.1": ask(server.port, path, method, source)
     finally:
         server.stop()
 
 
-def ask(number, path, method="GET"):
-    connection = http.client.HTTPConnection("127.0.0.1", number, timeout=60)
+def ask(number, path, method="GET", source="127.0.0.1"):
+    connection = http.client.HTTPConnection("127.0.0.1", number, timeout=60, source_address=(source, 0))
     connection.request(method, path)
     answer = connection.getresponse()
     try:
@@ -93,6 +93,14 @@ def test_it_ends_only_when_asked_by_post_and_where_that_is_allowed():
         assert ended.wait(60)
     with port() as get:
         assert get("/quitquitquit", "POST")[0] == 403
+
+
+def test_what_envoy_passes_on_does_not_end_it():
+    """It comes from 127.0.0.6, whoever sent it."""
+    asked = []
+    with port(quits=lambda: asked.append(1)) as get:
+        assert get("/quitquitquit", "POST", "127.0.0.6")[0] == 403
+    assert asked == []
 
 
 def test_probes_of_the_application():
