@@ -1,6 +1,8 @@
 """The mesh: a hub, a control plane, and pods. `apply` says what the configuration is to be."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -43,6 +45,12 @@ class Mesh:
 
     def __getitem__(self, who: Resident) -> Pod:
         return self.pods[who.name]
+
+    def end(self) -> None:
+        """Ask all pods to end at once: each takes its time to drain."""
+        for pod in self.pods.values():
+            if pod.envoy.child.running:
+                os.kill(pod.envoy.child.pid, signal.SIGTERM)
 
     async def apply(self, *objects: Json, **config: Any) -> None:
         """Let these be the configuration, and wait until all Envoys have it; `config` is of MeshConfig."""
@@ -113,6 +121,7 @@ async def meshed(directory: Path, backing: Backing, variables: Mapping[str, Mapp
                 await asyncio.sleep(0.02)
         await asyncio.gather(*(_pod(made, stack, who, variables.get(who.name, {})) for who in RESIDENTS))
         made.seconds = time.monotonic() - begun
+        stack.callback(made.end)
         yield made
 
 

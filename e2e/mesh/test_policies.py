@@ -1,4 +1,4 @@
-"""Who may call whom: AuthorizationPolicy by all that it may ask about, and an authorizer of one's own."""
+"""Who may call whom: AuthorizationPolicy by all that it may ask about"""
 
 import json
 from pathlib import Path
@@ -28,6 +28,7 @@ from e2e.outcomes.servers import TcpServer, echo
 from pypilot.cli.demo.clients import get_from
 
 pytestmark = [pytest.mark.envoy, pytest.mark.netns, pytest.mark.asyncio(loop_scope="session")]
+BOTH = pytest.mark.backing("files", "api-server")
 
 
 async def statuses(mesh: Mesh, *requests: tuple[Any, str, str]) -> list[int]:
@@ -35,11 +36,13 @@ async def statuses(mesh: Mesh, *requests: tuple[Any, str, str]) -> list[int]:
     return [(await mesh[who].caller.ask("app.alpha", path, method=method)).status for who, method, path in requests]
 
 
+@BOTH
 async def test_by_namespace(mesh: Mesh) -> None:
     await mesh.apply(mutual("STRICT"), policy("ALLOW", source(namespaces=[BETA])))
     assert await statuses(mesh, (STRANGER, "GET", "/"), (WEB, "GET", "/")) == [200, 403]
 
 
+@BOTH
 async def test_by_principal(mesh: Mesh) -> None:
     await mesh.apply(mutual("STRICT"), policy("DENY", source(principals=[STRANGER.principal])))
     assert await statuses(mesh, (STRANGER, "GET", "/"), (WEB, "GET", "/")) == [403, 200]
@@ -50,6 +53,7 @@ async def test_by_address(mesh: Mesh) -> None:
     assert await statuses(mesh, (STRANGER, "GET", "/"), (WEB, "GET", "/")) == [403, 200]
 
 
+@BOTH
 async def test_by_path_and_method(mesh: Mesh) -> None:
     rules = [operation(paths=["/open/*"]), operation(methods=["POST"], paths=["/{*}/orders"])]
     await mesh.apply(mutual("STRICT"), policy("ALLOW", *rules))
@@ -141,6 +145,7 @@ async def test_an_audit_only_says_so(mesh: Mesh) -> None:
         assert entry["audited"] is audited
 
 
+@BOTH
 async def test_a_tcp_connection_is_reset(mesh: Mesh) -> None:
     """At its first bytes: until the client has spoken, Envoy asks nobody."""
     servers = [TcpServer.start(echo, mesh[who].inside.listen("0.0.0.0", TCP)) for who in (V1, V2)]
