@@ -13,7 +13,7 @@ from pypilot.kinds.authorization_policy import (
     Source,
     claim_path,
 )
-from pypilot.kinds.base import FieldPath, Finding, Kind
+from pypilot.kinds.base import FieldPath, Finding, Held, Kind
 from pypilot.kinds.peer_authentication import validate_selector
 from pypilot.kinds.re2 import is_re2
 from pypilot.kinds.request_authentication import validate_targets
@@ -208,6 +208,70 @@ def validate(policy: AuthorizationPolicy) -> Iterable[Finding]:
         yield from _validate_rule(rule, f"spec.rules[{i}]")
 
 
+def _with_spec(policy: Mapping[str, Any], spec: Mapping[str, Any], meaning: str) -> Held:
+    return Held({**policy, "spec": spec}, meaning)
+
+
+def _denying(policy: Mapping[str, Any], spec: Mapping[str, Any]) -> Held:
+    whom = {name: spec[name] for name in ("selector", "targetRef", "targetRefs") if name in spec}
+    return _with_spec(
+        policy, {**whom, "action": "DENY", "rules": [{}]}, "until it is corrected all requests are denied"
+    )
+
+
+def _wider(policy: Mapping[str, Any], spec: Mapping[str, Any], path: FieldPath) -> Held | None:
+    """Without what cannot be told of a selector: more workloads. Permissions must not become theirs."""
+    if spec.get("action") == "AUDIT":
+        return None
+    selector = spec["selector"]
+    labels = selector.get("matchLabels") if isinstance(selector, Mapping) else None
+    wrong = ".".join(map(str, path[3:]))
+    fewer = {**spec}
+    if isinstance(labels, Mapping) and wrong in labels:
+        fewer["selector"] = {**selector, "matchLabels": {k: v for k, v in labels.items() if k != wrong}}
+    else:
+        del fewer["selector"]
+    if spec.get("action") in _OF_DENIAL:
+        return _with_spec(policy, fewer, "until it is corrected the policy holds for all workloads that it may mean")
+    fewer["rules"] = []
+    return _with_spec(policy, fewer, "until it is corrected it allows nothing at all workloads that it may mean")
+
+
+def _hold(policy: Mapping[str, Any], path: FieldPath) -> Held | None:
+    """What cannot be told must not open anything: without the policy requests would pass that it is there to stop.
+
+    Istio leaves that to the API server, which takes no such object; a file is not looked at by anybody before us.
+    """
+    if path[:1] != ("spec",):
+        return None
+    spec = policy.get("spec")
+    if not isinstance(spec, Mapping):
+        return _denying(policy, {})
+    action, field = spec.get("action", "ALLOW"), path[1] if len(path) > 1 else ""
+    if field == "action":
+        return _denying(policy, spec)
+    if field == "selector" and field in spec:
+        return _wider(policy, spec, path)
+    if field == "provider" and field in spec and not _is_provider(spec[field]):
+        rest = {name: value for name, value in spec.items() if name != field}
+        return _with_spec(policy, rest, "nobody is asked")
+    rules = spec.get("rules")
+    if field != "rules" or rules is None or action == "AUDIT":
+        return None
+    if not isinstance(rules, list):
+        if action == "ALLOW":
+            return _with_spec(policy, {**spec, "rules": []}, "until it is corrected it allows nothing")
+        return _denying(policy, spec)
+    if action in _OF_DENIAL and len(path) == 3 and isinstance(path[2], int):
+        whole = [{} if i == path[2] else rule for i, rule in enumerate(rules)]
+        return _with_spec(policy, {**spec, "rules": whole}, "until it is corrected the rule means every request")
+    return None
+
+
+def _is_provider(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("name", ""), str)
+
+
 def _without(policy: Mapping[str, Any], path: FieldPath) -> FieldPath | None:
     """Of a rule that denies, or for which somebody is asked, only the wrong field: without the rule all would pass.
 
@@ -232,6 +296,7 @@ KIND = Kind(
     "authorizationpolicies",
     units=("spec.rules[]",),
     without=_without,
+    hold=_hold,
     validate=validate,
     short_names=("ap",),
     columns=("spec.action",),

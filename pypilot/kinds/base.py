@@ -205,6 +205,15 @@ def _no_findings(_: Any) -> Iterable[Finding]:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What an object counts as while a field of it cannot be told."""
+
+    data: Mapping[str, Any]
+    meaning: str
+    """For people: what holds meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A registry entry: what sources, watches, validation, RBAC and resource definitions need to know of a kind."""
 
@@ -219,6 +228,9 @@ class Kind:
     without: Callable[[Mapping[str, Any], FieldPath], FieldPath | None] | None = None
     """What to take away, of an object in plain data, for a wrong field, where that is safer than what `units` say: a
     path within the unit, or the empty path for nothing at all; None to follow `units`."""
+    hold: Callable[[Mapping[str, Any], FieldPath], Held | None] | None = None
+    """For a wrong field where leaving anything out would let through what was to be kept out: what the object, in plain
+    data, counts as meanwhile; None to do as `units` and `without` say. Asked first."""
     validate: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     advise: Callable[[Any], Iterable[Finding]] = field(default=_no_findings)
     """What there is to warn of in an object without errors: fields without effect together with others."""

@@ -182,6 +182,17 @@ class _Removals:
         return tuple(out)
 
 
+def _held(kind: Kind, data: Any, errors: Sequence[tuple[Path, str]]) -> tuple[Any, list[tuple[Path, str]]]:
+    """What the object is held as for these errors, and what there is to say of each for which it is."""
+    said = []
+    for path, message in errors:
+        held = kind.hold(data, path) if kind.hold is not None else None
+        if held is not None:
+            data = held.data
+            said.append((path, f"{message}; {held.meaning}"))
+    return data, said
+
+
 def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
     """Read one object of `kind` from plain data in the API's JSON form."""
     findings = list(_set_fields(kind, data))
@@ -209,8 +220,17 @@ def parse_object(kind: Kind, data: Mapping[str, Any]) -> Parsed:
         if not nulls_gone:  # indexes below must count what the converter counts
             pruned, nulls_gone = without_nulls(pruned, kind.type), True
             continue
+        held, meanings = _held(kind, pruned, errors)
+        if meanings:
+            findings.extend(Finding(field_path(removals.original(p)), text) for p, text in meanings)
+            if held == pruned:
+                return Parsed(None, tuple(findings))
+            pruned = held
+            continue
         units: dict[Path, Path] = {}
         for path, message in errors:
+            if kind.without is not None and kind.without(pruned, path) == ():
+                continue  # told at the end
             original = removals.original(path)
             unit = _unit_of(path, kind.units)
             part = kind.without(pruned, path) if kind.without is not None and unit is not None else None

@@ -1,14 +1,14 @@
 """Istio RequestAuthentication (security.istio.io): which tokens a workload accepts (RA rows)."""
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from pypilot.kinds.authorization_policy import TargetReference
-from pypilot.kinds.base import Duration, Finding, Kind, Object, Spec, no_effect
+from pypilot.kinds.base import Duration, FieldPath, Finding, Held, Kind, Object, Spec, no_effect
 from pypilot.kinds.peer_authentication import PodSelector, validate_selector
 from pypilot.kinds.refusals import refuse, time_defects
 
@@ -181,11 +181,54 @@ def refusals(policy: RequestAuthentication) -> Iterable[Finding]:
         yield from time_defects(f"{path}.timeout", rule.timeout)
 
 
+_LEFT_OUT = ("outputClaimToHeaders", "outputPayloadToHeader", "forwardOriginalToken", "timeout")
+"""What a rule can do without: less goes on to the workload, and nothing more is accepted."""
+_LISTS = ("audiences", "fromHeaders", "fromParams", "fromCookies")
+"""Of which one item may go if another stays; without any, more would be accepted than was meant."""
+_PLACES = _LISTS[1:]
+_NO_KEYS = '{"keys":[]}'
+
+
+def _without(policy: Mapping[str, Any], path: FieldPath) -> FieldPath | None:
+    """The part of a rule that can be left out alone."""
+    if len(path) < 4:
+        return None
+    rule, (part, *below) = path[:3], path[3:]
+    if part in _LEFT_OUT:
+        return (*rule, part, below[0]) if part == "outputClaimToHeaders" and below else (*rule, part)
+    if part in _LISTS and below:
+        items = policy["spec"]["jwtRules"][path[2]][part]
+        return (*rule, part, below[0]) if len(items) > 1 else None
+    return None
+
+
+def _hold(policy: Mapping[str, Any], path: FieldPath) -> Held | None:
+    """A rule of which too little can be told keeps its place without keys: as where keys are missing, each token that
+    only it could accept is refused (RA-013). The other rules stay as they are."""
+    if path[:2] != ("spec", "jwtRules") or len(path) < 3 or _without(policy, path) is not None:
+        return None
+    spec = policy["spec"]
+    rule = spec["jwtRules"][path[2]]
+    given = rule if isinstance(rule, Mapping) else {}
+    part = path[3] if len(path) > 3 else ""
+    issuer = given.get("issuer")
+    closed: dict[str, Any] = {name: given[name] for name in (*_PLACES, "presence") if name in given and name != part}
+    if part == "presence":
+        closed["presence"] = "REQUIRED"
+    closed["issuer"] = issuer if isinstance(issuer, str) and issuer else "unreadable"
+    closed["jwks"] = _NO_KEYS
+    rules = [closed if i == path[2] else rule for i, rule in enumerate(spec["jwtRules"])]
+    return Held({**policy, "spec": {**spec, "jwtRules": rules}}, "until it is corrected no token satisfies the rule")
+
+
 KIND = Kind(
     RequestAuthentication,
     "security.istio.io",
     ("v1", "v1beta1"),
     "requestauthentications",
+    units=("spec.jwtRules[]",),
+    without=_without,
+    hold=_hold,
     validate=validate,
     refusals=refusals,
     short_names=("ra",),

@@ -122,3 +122,63 @@ def test_whatever_is_wrong_the_other_rules_stay(rule: Any) -> None:
     assert policy is not None
     assert policy.spec.rules[0].to[0].operation is not None
     assert policy.spec.rules[0].to[0].operation.methods == ("GET",)
+
+
+ALL = {"action": "DENY", "rules": [{}]}
+"""What denies everything."""
+WEB = {"matchLabels": {"app": "web"}}
+WILD = {"matchLabels": {"app": "web", "app.kubernetes.io/version": "v*"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "held"),
+    [
+        ({"action": "deny", "selector": WEB, "rules": [GOOD]}, "spec.action", {**ALL, "selector": WEB}),
+        ({"action": 1, "rules": [GOOD], "provider": {"name": "p"}}, "spec.action", ALL),
+        ("DENY", "spec", ALL),
+        ({"action": "DENY", "rules": [GOOD], "selector": "web"}, "spec.selector", {"action": "DENY", "rules": [GOOD]}),
+        (
+            {"action": "DENY", "rules": [GOOD], "selector": WILD},
+            "spec.selector.matchLabels.app.kubernetes.io/version",
+            {"action": "DENY", "rules": [GOOD], "selector": WEB},
+        ),
+        ({"rules": [GOOD], "selector": {"matchLabels": ["web"]}}, "spec.selector.matchLabels", {}),
+        (
+            {"action": "ALLOW", "rules": [GOOD], "selector": WILD},
+            "spec.selector.matchLabels.app.kubernetes.io/version",
+            {"selector": WEB},
+        ),
+        ({"action": "ALLOW", "rules": "all"}, "spec.rules", {}),
+        ({"action": "DENY", "selector": WEB, "rules": {}}, "spec.rules", {**ALL, "selector": WEB}),
+        ({"action": "DENY", "rules": [GOOD, "all"]}, "spec.rules[1]", {"action": "DENY", "rules": [GOOD, {}]}),
+    ],
+)
+def test_what_cannot_be_told_opens_nothing(spec: Any, field: str, held: dict[str, Any]) -> None:
+    """The policy stays as what is at least as strict as anything that it can mean."""
+    kind = kind_of("security.istio.io/v1", "AuthorizationPolicy")
+    assert kind is not None
+    metadata = {"name": "p", "namespace": "n"}
+    found = parse_object(kind, {"metadata": metadata, "spec": spec})
+    assert found.object == parse_object(kind, {"metadata": metadata, "spec": held}).object
+    (finding,) = (f for f in found.findings if f.severity == "error")
+    assert finding.field == field
+    assert "until it is corrected" in finding.message
+
+
+def test_who_is_asked_cannot_be_told() -> None:
+    """AZ-032: a policy that nobody decides denies; another is as if it had not been said."""
+    kind = kind_of("security.istio.io/v1", "AuthorizationPolicy")
+    assert kind is not None
+    spec = {"action": "CUSTOM", "rules": [GOOD, WRONG], "provider": ["p"]}
+    found = parse_object(kind, {"metadata": {"name": "p", "namespace": "n"}, "spec": spec})
+    assert isinstance(found.object, AuthorizationPolicy)
+    assert found.object.spec.provider is None
+    assert len(found.object.spec.rules) == 2
+    assert {f.field for f in found.findings} == {"spec.provider", "spec.provider.name", *FIELDS}
+
+
+def test_what_only_observes_is_not_held() -> None:
+    kind = kind_of("security.istio.io/v1", "AuthorizationPolicy")
+    assert kind is not None
+    spec = {"action": "AUDIT", "rules": [GOOD], "selector": 3}
+    assert parse_object(kind, {"metadata": {"name": "p", "namespace": "n"}, "spec": spec}).object is None

@@ -31,7 +31,8 @@ def related(field: str, path: Path) -> bool:
 
 
 def check(kind: Kind, document: Document, position: Position, value: Any) -> None:
-    parsed = parse_object(kind, corrupted(document, position.path, value))
+    broken = corrupted(document, position.path, value)
+    parsed = parse_object(kind, broken)
     found = errors(parsed.findings)
     assert parsed.object is not None or found, "what cannot be used must be said"
     json.dumps([f.message for f in found])
@@ -48,7 +49,11 @@ def check(kind: Kind, document: Document, position: Position, value: Any) -> Non
     if kind.without is not None and any(kind.without(document, _steps(f.field)) is not None for f in found):
         return  # the kind leaves out less than the unit
     unit = _unit_of(position.path, kind.units)
-    if unit is None:
+    if kind.hold is not None and kind.hold(broken, position.path) is not None:
+        assert parsed.object is not None, "it is held as something safe"
+    elif unit is not None and kind.without is not None and kind.without(broken, position.path) is not None:
+        assert parsed.object is not None, "less than the unit goes"
+    elif unit is None:
         assert parsed.object is None
     else:
         assert parsed.object == parse_object(kind, _remove(document, unit)).object
