@@ -93,6 +93,7 @@ class Application:
             authenticators=self._identity.authenticators if self._identity else (CertificateAuthenticator(),),
             secret_access=self._services.secret_access if self._services else None,
             attendance=self._services.attendance if self._services else None,
+            credential=self._identity.credential if self._identity and settings.workload_sds else None,
             issue=self._identity.issue if self._identity and self._has_own_identity and settings.ca_server else None,
         )
         self.webhook_port: int | None = None

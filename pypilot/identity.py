@@ -18,6 +18,7 @@ from pypilot.security.token_keys import TokenKeys
 from pypilot.settings import Settings
 from pypilot.xds.auth import Authenticator, CertificateAuthenticator, Identity
 from pypilot.xds.certificates import RefusedError
+from pypilot.xds.own_certificates import Credential
 from pypilot.xds.token import TokenAuthenticator, TokenReviewer
 
 _SAY_SECONDS: Final = 10.0
@@ -60,6 +61,8 @@ class IdentityServices:
             Impersonation(pods, settings.ca_trusted_node_accounts).allows,
             Lifetimes(timedelta(seconds=settings.workload_cert_ttl), timedelta(seconds=settings.max_workload_cert_ttl)),
         )
+        self._outdated = asyncio.Event()
+        roots.listen(self._roots_changed)
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("pypilot")
 
@@ -83,6 +86,24 @@ class IdentityServices:
             return await self._issuer.issue(caller, csr, seconds, metadata)
         except IssueError as error:
             raise RefusedError(error.code, str(error)) from None
+
+    async def credential(self, caller: Identity) -> Credential:
+        """Key and certificate of a workload that has no agent, for `XdsServer`.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        outdated = self._outdated
+        try:
+            made = await self._issuer.credential(caller)
+        except IssueError as error:
+            raise RefusedError(error.code, str(error)) from None
+        *chain, roots = (text.encode() for text in made.chain)
+        return Credential(b"".join(chain), made.key, roots, made.not_after, outdated)
+
+    def _roots_changed(self) -> None:
+        before, self._outdated = self._outdated, asyncio.Event()
+        before.set()
 
     async def start(self, *beside: Coroutine[Any, Any, None]) -> None:
         """Begin, and run other work beside; returns once there is a certificate to serve with."""

@@ -206,6 +206,12 @@ class Settings:
     max_workload_cert_ttl: float = _setting(
         7_776_000.0, "Seconds that a workload certificate holds at most.", _long_seconds, "SECONDS"
     )
+    workload_sds: bool = _setting(
+        False,
+        "Make key and certificate of proxies that have no agent, and send them over their own streams (TLS port only).",
+        _switch,
+        is_switch=True,
+    )
     ca_trusted_node_accounts: tuple[str, ...] = _setting(
         ("istio-system/ztunnel",),
         "Service accounts that may ask for certificates of the pods of their own node.",
@@ -324,6 +330,8 @@ def _consistent(settings: Settings, secure_was_given: bool) -> Settings:
         raise SettingsError("--ca-dir: goes neither with --kubernetes, whose Secrets hold the CA, nor with --tls-cert")
     if settings.token_keys is not None and settings.ca_dir is None:
         raise SettingsError("--token-keys: needs --ca-dir")
+    if settings.workload_sds and not (settings.ca_server and (settings.ca_dir or settings.kubernetes)):
+        raise SettingsError("--workload-sds: needs a CA: --ca-dir or --kubernetes, and not --no-ca-server")
     if settings.webhook_addr and not settings.kubernetes:
         raise SettingsError("--webhook-addr: needs --kubernetes or --kubeconfig")
     if settings.write_status and not settings.kubernetes:

@@ -75,6 +75,11 @@ def sds_config_source() -> config_source_pb2.ConfigSource:
     )
 
 
+def mesh_secret_source(over_ads: bool) -> config_source_pb2.ConfigSource:
+    """Where `default` and `ROOTCA` come from: they are worth waiting for without end. Callers must not change it."""
+    return ads_config_source() if over_ads else sds_config_source()
+
+
 @cache
 def preserve_case() -> protocol_pb2.Http1ProtocolOptions.HeaderKeyFormat:
     """Header names of HTTP/1 go on as they were written (PC-016). Callers must not change it."""

@@ -29,6 +29,8 @@ class ProxyView:
     """Istio's own filters may be sent (FILT-011)."""
     mesh_tls: bool = True
     """The proxy can fetch `default` and `ROOTCA`: mutual TLS inside the mesh is possible."""
+    certificates_over_ads: bool = False
+    """It fetches them over its own stream."""
     hbone: bool = False
     ipv4: bool = True
     ipv6: bool = False
@@ -128,7 +130,8 @@ def view_of(reader: Reader, proxy: Proxy) -> ProxyView:
         cluster_id=cluster_of(reader, proxy),
         network=proxy.network,
         istio_build=proxy.is_istio_build,
-        mesh_tls=proxy.has_agent,
+        mesh_tls=proxy.has_mesh_certificates,
+        certificates_over_ads=proxy.certificates_over_ads,
         hbone=reader.constants.ambient and proxy.is_istio_build and not proxy.disable_hbone_send,
         ipv4=any(":" not in ip for ip in proxy.ips),
         ipv6=any(":" in ip for ip in proxy.ips),

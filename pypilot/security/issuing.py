@@ -5,15 +5,16 @@ Source: CA-001…004, CA-007.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pypilot.security.authority import Authority, ExpiredError, RequestError, requested_key
 from pypilot.security.impersonation import Caller
-from pypilot.security.x509 import Root
+from pypilot.security.x509 import Root, key_pem
 
 Code = Literal["INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAVAILABLE", "INTERNAL"]
 _LONGEST_SECONDS: Final = 10 * 366 * 86_400
@@ -34,6 +35,17 @@ class Lifetimes:
     default: timedelta = timedelta(hours=24)
     longest: timedelta = timedelta(days=90)
     shortest: timedelta = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCredential:
+    """A workload's key, made here, and its certificate."""
+
+    chain: tuple[str, ...]
+    """As for a request."""
+    key: bytes = field(repr=False)
+    """PEM."""
+    not_after: datetime
 
 
 @dataclass(slots=True)
@@ -92,6 +104,32 @@ class CertificateIssuer:
             raise IssueError("INTERNAL", "signing failed") from None
         self.statistics.issued += 1
         return chain
+
+    async def credential(self, caller: Caller) -> MadeCredential:
+        """A new key with its certificate, of the caller's own identity and the usual lifetime.
+
+        Raises:
+            IssueError: there is none.
+        """
+        self.statistics.requests += 1
+        try:
+            authority, lifetime, now = self._current(), self._lifetime(0), self._now()
+
+            def make() -> MadeCredential:
+                key = ec.generate_private_key(ec.SECP256R1())
+                signed = authority.workload(key.public_key(), str(caller), now, lifetime)
+                return MadeCredential(signed.chain, key_pem(key), signed.not_after)
+
+            made = await asyncio.to_thread(make)
+        except IssueError as error:
+            self._count(error.code)
+            raise
+        except Exception as error:  # as for a request
+            self.statistics.failed += 1
+            self._log.error("signing failed", caller=str(caller), reason=type(error).__name__)
+            raise IssueError("INTERNAL", "signing failed") from None
+        self.statistics.issued += 1
+        return made
 
     async def _issue(self, caller: Caller, csr: str, seconds: int, metadata: Mapping[str, object]) -> tuple[str, ...]:
         identity = self._whose(caller, metadata)

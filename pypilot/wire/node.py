@@ -91,6 +91,8 @@ class Proxy:
     network_view: tuple[str, ...] = ()
     workload_sds: bool = False
     """True for an upstream Envoy whose bootstrap has the cluster `sds-grpc` that serves `default` and `ROOTCA`."""
+    certificates_over_ads: bool = False
+    """True for an Envoy without an agent that wants these over its own stream."""
     pod_ports: str = ""
     status_port: int = 15021
     prometheus_port: int = 15090
@@ -137,9 +139,9 @@ class Proxy:
         return bool(self.istio_version)
 
     @property
-    def has_agent(self) -> bool:
-        """True if something beside Envoy serves `default` and `ROOTCA`; Istio's agent does so for any Envoy."""
-        return self.is_istio_build or self.workload_sds or bool(self.istio_version)
+    def has_mesh_certificates(self) -> bool:
+        """True if somebody serves it `default` and `ROOTCA`; Istio's agent does so for any Envoy."""
+        return self.is_istio_build or self.workload_sds or self.certificates_over_ads or bool(self.istio_version)
 
     def label(self, key: str) -> str:
         """The value of a label, or the empty string."""
@@ -252,6 +254,7 @@ def parse_node(node: Mapping[str, Any]) -> Proxy:
         inbound_exact_balance=_flag(meta, "INBOUND_LISTENER_EXACT_BALANCE"),
         outbound_exact_balance=_flag(meta, "OUTBOUND_LISTENER_EXACT_BALANCE"),
         workload_sds=_flag(meta, "WORKLOAD_SDS"),
+        certificates_over_ads=_text(meta, "WORKLOAD_SDS").lower() == "ads",
         pod_ports=_text(meta, "POD_PORTS"),
         network_view=_words(meta, "REQUESTED_NETWORK_VIEW"),
         status_port=_port(meta, "ENVOY_STATUS_PORT", 15021),

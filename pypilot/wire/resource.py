@@ -40,7 +40,7 @@ class Resource:
 
     name: str
     version: str
-    any_bytes: bytes
+    any_bytes: bytes = field(repr=False)
     """The `google.protobuf.Any` that wraps the resource, serialised."""
 
     def __eq__(self, other: object) -> bool:

@@ -23,6 +23,7 @@ from pypilot.xds.attendance import HEALTH, ReportHealth
 from pypilot.xds.auth import Identity
 from pypilot.xds.catalog import Catalog, ProxyFeed
 from pypilot.xds.delta import DeltaSession
+from pypilot.xds.own_certificates import MakeCredential, OwnCertificates
 from pypilot.xds.secret_access import SecretAccess, SecretGate
 from pypilot.xds.session import DeltaRequest, ProtocolError, Received, SotwRequest
 from pypilot.xds.shared import Shared
@@ -141,11 +142,12 @@ class Connection:
         access: SecretAccess | None = None,
         report_health: ReportHealth | None = None,
         warming_patience: float = 5.0,
+        credential: MakeCredential | None = None,
     ) -> None:
         """`access` says what an identity may have of the secrets; without it, all of them.
 
         `report_health` is told what the workload's agent says of it. `warming_patience`: seconds that listeners and
-        routes wait for a client to take the clusters that are new to it.
+        routes wait for a client to take the clusters that are new to it. `credential` makes the caller's own certificate.
         """
         self._report_health = report_health
         self.caller = caller
@@ -165,6 +167,9 @@ class Connection:
         self._gate: SecretGate | None = None
         if access is not None and caller.identity is not None:
             self._gate = SecretGate(access, caller.identity, self.notify)
+        self._own: OwnCertificates | None = None
+        if credential is not None and caller.identity is not None:
+            self._own = OwnCertificates(credential, caller.identity, self.notify)
         self._failures: dict[str, str] = {}
 
     def status(self) -> ConnectionStatus:
@@ -211,6 +216,8 @@ class Connection:
             await asyncio.gather(reader, return_exceptions=True)
             if self._gate is not None:
                 await self._gate.close()
+            if self._own is not None:
+                await self._own.close()
 
     async def _woken(self) -> None:
         """Until there is something to write: a change, a request, or what has waited for clusters for long enough."""
@@ -266,7 +273,12 @@ class Connection:
                 self._log.error("xds.compile_failed", type=short_name(type_url), trace=traceback.format_exc())
             return None
         self._failures.pop(type_url, None)
-        return self._gate.filter(current) if type_url == SECRET and self._gate is not None else current
+        return self._secrets(current) if type_url == SECRET else current
+
+    def _secrets(self, configured: ResourceSet) -> ResourceSet | None:
+        """Those that the caller may have, and its own; None while that is not known."""
+        allowed = self._gate.filter(configured) if self._gate is not None else configured
+        return self._own.beside(allowed) if self._own is not None and allowed is not None else allowed
 
     def _receive(self, message: DiscoveryRequest | DeltaDiscoveryRequest) -> None:
         """Take in a request. What it asks for is written in the connection's turn.

@@ -8,7 +8,7 @@ the session's business, what exists the catalog's.
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
@@ -35,6 +35,7 @@ from pypilot.xds.connection import Caller, Connection, Form, decode
 from pypilot.xds.delta import DeltaSession
 from pypilot.xds.front import TlsFront, Verified
 from pypilot.xds.identity import read_node
+from pypilot.xds.own_certificates import MakeCredential
 from pypilot.xds.secret_access import SecretAccess
 from pypilot.xds.session import ProtocolError
 from pypilot.xds.shared import Shared
@@ -131,14 +132,17 @@ class XdsServer:
         metrics: Metrics | None = None,
         authenticators: Sequence[Authenticator] = (CertificateAuthenticator(),),
         issue: Issue | None = None,
+        credential: MakeCredential | None = None,
         secret_access: SecretAccess | None = None,
         attendance: Attendance | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`issue` signs certificates for peers of the TLS port; `secret_access` says who of them may have secrets.
 
-        `attendance` is told who comes and goes.
+        `credential` makes certificates with their keys for those that have no agent, and want them over ADS; without
+        it they are configured without. `attendance` is told who comes and goes.
         """
+        self._credential = credential
         self._attendance = attendance
         self._present: dict[int, Any] = {}
         self._issue = issue
@@ -281,7 +285,9 @@ class XdsServer:
         first = decode(form, raw)
         caller = self._admit(peer, identity, first)
         report = await self._attend(caller) if self._attendance is not None else None
-        session = SotwSession(self._shared) if form is DiscoveryRequest else DeltaSession(self._shared)
+        credential = self._credential if caller.proxy.certificates_over_ads else None
+        shared = self._shared if credential is None else Shared()  # keys are in nothing that others look at
+        session = SotwSession(shared) if form is DiscoveryRequest else DeltaSession(shared)
         return Connection(
             caller,
             session,
@@ -289,11 +295,12 @@ class XdsServer:
             first,
             self._catalog,
             self._turns,
-            self._shared,
+            shared,
             self._metrics,
             self._secret_access,
             report,
             self._options.warming_patience,
+            credential,
         )
 
     async def _attend(self, caller: Caller) -> ReportHealth | None:
@@ -315,6 +322,10 @@ class XdsServer:
         else:
             rule = self._options.plaintext_secrets
             secrets = rule == "any" or (rule == "loopback" and peer.loopback)
+        if proxy.certificates_over_ads and (identity is None or self._credential is None):
+            reason = "not allowed (--workload-sds)" if identity is not None else "only over the TLS port"
+            self._log.warning("xds.no_certificate", proxy=proxy.id, reason=reason)
+            proxy = replace(proxy, certificates_over_ads=False)
         return Caller(number, proxy, peer.address, identity, self._clock(), secrets)
 
     async def _run(self, connection: Connection) -> None:

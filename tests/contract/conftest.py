@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,17 +124,17 @@ class Plane:
         fresh.rename(path)
 
 
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    """`pypilot serve` within this process."""
-    (tmp_path / "config").mkdir()
-    key, keys = tmp_path / "tokens.pem", tmp_path / "tokens.json"
+@asynccontextmanager
+async def serving(root: Path, **more: str) -> AsyncIterator[Plane]:
+    """`pypilot serve` within this process, with further settings."""
+    (root / "config").mkdir()
+    key, keys = root / "tokens.pem", root / "tokens.json"
     done = CliRunner().invoke(token_command, ["keys", "--key", str(key), "--jwks", str(keys)])
     assert done.exit_code == 0, done.output
-    (tmp_path / "ca").mkdir()
+    (root / "ca").mkdir()
     flags = dict.fromkeys(("grpc_addr", "secure_grpc_addr", "http_addr", "monitoring_addr"), "127.0.0.1:0")
-    files = {"config": [str(tmp_path / "config")], "ca_dir": str(tmp_path / "ca"), "token_keys": str(keys)}
-    plane = Plane(Application(read_settings({**flags, **files, "drain": "0"}, {})), tmp_path)
+    files = {"config": [str(root / "config")], "ca_dir": str(root / "ca"), "token_keys": str(keys)}
+    plane = Plane(Application(read_settings({**flags, **files, "drain": "0", **more}, {})), root)
     plane.write(*WORLD)
     await plane.application.start()
     following = asyncio.create_task(plane.application.follow())
@@ -145,3 +145,10 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
         with suppress(asyncio.CancelledError):
             await following
         await plane.application.stop()
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
+    """One with the usual settings."""
+    async with serving(tmp_path) as made:
+        yield made

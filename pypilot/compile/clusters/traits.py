@@ -24,6 +24,8 @@ class Traits(NamedTuple):
     """A socket beside the proxy serves credentials (NODE-029)."""
     client_files: CertificateFiles = CertificateFiles()
     """NODE-023."""
+    certificates_over_ads: bool = False
+    """Mesh certificates come over the proxy's own stream, not from an agent."""
     keeps_case: bool = False
     """Header names of HTTP/1 go on as they were written (PC-016)."""
     compliance: CompliancePolicy = "none"
@@ -46,6 +48,7 @@ def traits_of(reader: Reader, view: ProxyView, proxy: Proxy) -> Traits:
         view.ipv6,
         view.credential_socket,
         view.client_files,
+        view.certificates_over_ads,
         keeps_case,
         reader.constants.compliance,
     )

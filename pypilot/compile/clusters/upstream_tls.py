@@ -27,7 +27,7 @@ from pypilot.compile.clusters.transport import (
 from pypilot.compile.compliance import comply
 from pypilot.compile.credential_names import CA_SUFFIX, CONFIG_MAP, EXTERNAL, resource_name
 from pypilot.compile.external_credentials import AT_SOCKET, external_secret
-from pypilot.compile.messages import pack, sds_config_source
+from pypilot.compile.messages import mesh_secret_source, pack, sds_config_source
 from pypilot.kinds.destination_rule import ClientTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.wire.node import CertificateFiles
@@ -115,9 +115,9 @@ def with_files(
 # -- secrets and validation -------------------------------------------------------------------------------------------
 
 
-def _agent_secret(name: str) -> SdsSecretConfig:
-    """The mesh's own certificate and trust bundle: worth waiting for without end."""
-    return SdsSecretConfig(name=name, sds_config=sds_config_source())
+def _mesh_secret(name: str, over_ads: bool) -> SdsSecretConfig:
+    """The mesh's own certificate and trust bundle."""
+    return SdsSecretConfig(name=name, sds_config=mesh_secret_source(over_ads))
 
 
 @cache
@@ -146,7 +146,7 @@ def _credential_secret(credential_name: str, traits: Traits) -> SdsSecretConfig:
         return external_secret(credential_name, AT_SOCKET)
     name = resource_name(credential_name)
     if name in ("default", "ROOTCA"):
-        return _agent_secret(name)
+        return _mesh_secret(name, traits.certificates_over_ads)
     return SdsSecretConfig(name=name, sds_config=_credential_source())
 
 
@@ -184,15 +184,15 @@ def _base_context() -> UpstreamTlsContext:
 
 
 @cache
-def _mesh_context(metadata_exchange: bool, http2: bool) -> UpstreamTlsContext:
+def _mesh_context(metadata_exchange: bool, http2: bool, over_ads: bool) -> UpstreamTlsContext:
     """What all mutual TLS contexts share (DR-059, DR-061). Callers must not change it."""
     context = UpstreamTlsContext()
     context.CopyFrom(_base_context())
     common = context.common_tls_context
-    common.tls_certificate_sds_secret_configs.append(_agent_secret("default"))
+    common.tls_certificate_sds_secret_configs.append(_mesh_secret("default", over_ads))
     validation = common.combined_validation_context
     validation.default_validation_context.SetInParent()
-    validation.validation_context_sds_secret_config.CopyFrom(_agent_secret("ROOTCA"))
+    validation.validation_context_sds_secret_config.CopyFrom(_mesh_secret("ROOTCA", over_ads))
     common.alpn_protocols.extend(["istio-peer-exchange"] if metadata_exchange else [])
     common.alpn_protocols.extend(["istio", "h2"] if http2 else ["istio"])
     return context
@@ -200,7 +200,7 @@ def _mesh_context(metadata_exchange: bool, http2: bool) -> UpstreamTlsContext:
 
 def _mesh_tls_context(tls: MeshTLS, draft: ClusterDraft, traits: Traits) -> UpstreamTlsContext:
     context = UpstreamTlsContext(sni=tls.sni)
-    context.MergeFrom(_mesh_context(traits.istio_build, draft.is_http2))
+    context.MergeFrom(_mesh_context(traits.istio_build, draft.is_http2, traits.certificates_over_ads))
     expected = context.common_tls_context.combined_validation_context.default_validation_context
     _expect(expected, tls.identities, traits)
     return context

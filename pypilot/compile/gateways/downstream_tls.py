@@ -14,7 +14,7 @@ from envoy.type.matcher.v3 import string_pb2
 from pypilot.compile.compliance import comply
 from pypilot.compile.credential_names import CA_SUFFIX, EXTERNAL, resource_name
 from pypilot.compile.external_credentials import ExternalServer, external_secret
-from pypilot.compile.messages import pack, sds_config_source
+from pypilot.compile.messages import mesh_secret_source, pack, sds_config_source
 from pypilot.kinds.gateway import ServerTLSSettings
 from pypilot.kinds.mesh_config import MeshConfig
 from pypilot.wire.node import CertificateFiles
@@ -89,6 +89,11 @@ def _agent_secret(name: str) -> SdsSecretConfig:
     return config
 
 
+def _mesh_secret(name: str, over_ads: bool) -> SdsSecretConfig:
+    """The mesh's own certificate or trust bundle."""
+    return SdsSecretConfig(name=name, sds_config=mesh_secret_source(over_ads))
+
+
 @cache
 def _credential_source() -> config_source_pb2.ConfigSource:
     """Over the aggregated stream, with Envoy's own timeout: a missing secret must not hold up the listener (GW-050)."""
@@ -106,6 +111,8 @@ class CredentialSources(NamedTuple):
     """Those named `sds://…`."""
     files: CertificateFiles = CertificateFiles()
     """In place of those of the mesh (NODE-023)."""
+    over_ads: bool = False
+    """Those of the mesh come over its own stream."""
 
 
 def _credential_secret(credential_name: str, sources: CredentialSources) -> SdsSecretConfig:
@@ -118,7 +125,7 @@ def _credential_secret(credential_name: str, sources: CredentialSources) -> SdsS
         return SdsSecretConfig(name=name, sds_config=_credential_source())
     if not sources.mesh_tls:
         raise UnservableTLS
-    return _agent_secret(name)
+    return _mesh_secret(name, sources.over_ads)
 
 
 def _exactly(names: tuple[str, ...]) -> list[string_pb2.StringMatcher]:
@@ -132,10 +139,11 @@ def _file(path: str) -> base_pb2.DataSource:
 # -- the mesh's own mutual TLS ----------------------------------------------------------------------------------------
 
 
-def _apply_mesh_certificates(common: CommonTlsContext, expected: ValidationContext) -> None:
-    common.tls_certificate_sds_secret_configs.append(_agent_secret("default"))
+def _apply_mesh_certificates(common: CommonTlsContext, expected: ValidationContext, over_ads: bool = False) -> None:
+    common.tls_certificate_sds_secret_configs.append(_mesh_secret("default", over_ads))
+    roots = _mesh_secret("ROOTCA", over_ads)
     common.combined_validation_context.default_validation_context.CopyFrom(expected)
-    common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(_agent_secret("ROOTCA"))
+    common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(roots)
 
 
 def _trusted(mesh: MeshConfig) -> list[str]:
@@ -153,7 +161,7 @@ def _apply_files(common: CommonTlsContext, files: CertificateFiles) -> None:
         common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(root)
 
 
-def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles) -> TransportSocket:
+def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles, over_ads: bool = False) -> TransportSocket:
     """What sidecars terminate: any identity of the mesh's trust domains (MESH-006, MESH-007, MESH-034)."""
     mesh = reader.mesh()
     context = DownstreamTlsContext()
@@ -165,7 +173,7 @@ def mesh_tls_socket(reader: Reader, tcp: bool, files: CertificateFiles) -> Trans
     common.tls_params.tls_maximum_protocol_version = common_pb2.TlsParameters.TLSv1_3
     common.tls_params.cipher_suites.extend(_known_ciphers(mesh.mesh_mtls.cipher_suites) or MESH_CIPHERS)
     prefixes = [string_pb2.StringMatcher(prefix=prefix) for prefix in _trusted(mesh)]
-    _apply_mesh_certificates(common, ValidationContext(match_subject_alt_names=prefixes))
+    _apply_mesh_certificates(common, ValidationContext(match_subject_alt_names=prefixes), over_ads)
     _apply_files(common, files)
     return tls_socket(reader, context)
 
@@ -316,7 +324,7 @@ def server_tls_context(
     if mutual:
         if not sources.mesh_tls:
             raise UnservableTLS
-        _apply_mesh_certificates(common, _with_revocations(settings))
+        _apply_mesh_certificates(common, _with_revocations(settings), sources.over_ads)
         _apply_files(common, sources.files)
         return context
     validates = settings.mode in ("MUTUAL", "OPTIONAL_MUTUAL")

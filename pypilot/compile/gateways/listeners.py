@@ -177,7 +177,12 @@ def _terminates(reader: Reader, chain: Chain, traits: HttpTraits, mesh_tls: bool
     if server is None or server.tls is None:
         raise UnservableTLS
     tcp = not isinstance(chain, HttpChain)
-    sources = CredentialSources(mesh_tls, external_server(reader, traits.credential_socket), traits.server_files)
+    sources = CredentialSources(
+        mesh_tls,
+        external_server(reader, traits.credential_socket),
+        traits.server_files,
+        traits.certificates_over_ads,
+    )
     return tls_socket(reader, server_tls_context(server.tls, reader.mesh(), tcp, traits.tcp.istio_build, sources))
 
 

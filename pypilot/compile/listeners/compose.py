@@ -27,6 +27,7 @@ def _scope(view: ProxyView, proxy: Proxy) -> OutboundScope:
         cluster_id="",
         network="",
         mesh_tls=True,
+        certificates_over_ads=False,
         hbone=False,
         client_files=CertificateFiles(),
         credential_socket=False,

@@ -156,7 +156,8 @@ def _chain(
     if serving.config:
         chain.metadata.CopyFrom(istio_metadata({"config": serving.config}))
     if match.terminates_tls:
-        chain.transport_socket.CopyFrom(reader.call(mesh_tls_socket, not match.http, traits.server_files))
+        socket = reader.call(mesh_tls_socket, not match.http, traits.server_files, traits.certificates_over_ads)
+        chain.transport_socket.CopyFrom(socket)
     return chain
 
 

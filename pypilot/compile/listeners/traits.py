@@ -53,6 +53,8 @@ class HttpTraits(NamedTuple):
     """NODE-029."""
     server_files: CertificateFiles = CertificateFiles()
     """NODE-023."""
+    certificates_over_ads: bool = False
+    """Mesh certificates come over the proxy's own stream."""
 
 
 def _idle(text: str) -> Duration | None:
@@ -81,4 +83,5 @@ def http_traits(reader: Reader, view: ProxyView, proxy: Proxy) -> HttpTraits:
         proxy.inbound_exact_balance,
         proxy.credential_socket,
         proxy.server_files,
+        view.certificates_over_ads,
     )

@@ -30,6 +30,7 @@ def routing_view(view: ProxyView) -> ProxyView:
         network="",
         istio_build=True,
         mesh_tls=True,
+        certificates_over_ads=False,
         hbone=False,
         client_files=CertificateFiles(),
         credential_socket=False,
