@@ -82,6 +82,7 @@ class Application:
         """Those whose keys are fetched; the same mapping until one of them changes."""
         self._keys = KeySets(self._fetcher, self._keys_changed, KeyPace(refresh=settings.jwks_refresh))
         self.metrics = Metrics()
+        ca = self._identity if self._has_own_identity and settings.ca_server else None
         self.server = XdsServer(
             self.engine,
             XdsOptions(
@@ -93,8 +94,8 @@ class Application:
             authenticators=self._identity.authenticators if self._identity else (CertificateAuthenticator(),),
             secret_access=self._services.secret_access if self._services else None,
             attendance=self._services.attendance if self._services else None,
-            credential=self._identity.credential if self._identity and settings.workload_sds else None,
-            issue=self._identity.issue if self._identity and self._has_own_identity and settings.ca_server else None,
+            issue=ca.issue if ca is not None else None,
+            credential=ca.credential if ca is not None and settings.workload_sds else None,
         )
         self.webhook_port: int | None = None
         self.http_port: int | None = None
