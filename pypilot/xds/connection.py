@@ -147,7 +147,7 @@ class Connection:
         """`access` says what an identity may have of the secrets; without it, all of them.
 
         `report_health` is told what the workload's agent says of it. `warming_patience`: seconds that listeners and
-        routes wait for a client to take the clusters that are new to it. `credential` makes the caller's own certificate.
+        routes wait for a client to take the clusters that are new to it. `credential` makes its own certificate.
         """
         self._report_health = report_health
         self.caller = caller
