@@ -197,8 +197,8 @@ def _without(policy: Mapping[str, Any], path: FieldPath) -> FieldPath | None:
     if part in _LEFT_OUT:
         return (*rule, part, below[0]) if part == "outputClaimToHeaders" and below else (*rule, part)
     if part in _LISTS and below:
-        items = policy["spec"]["jwtRules"][path[2]][part]
-        return (*rule, part, below[0]) if len(items) > 1 else None
+        items = policy["spec"]["jwtRules"][path[2]].get(part)
+        return (*rule, part, below[0]) if isinstance(items, list) and len(items) > 1 else None
     return None
 
 

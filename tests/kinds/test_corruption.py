@@ -51,8 +51,6 @@ def check(kind: Kind, document: Document, position: Position, value: Any) -> Non
     unit = _unit_of(position.path, kind.units)
     if kind.hold is not None and kind.hold(broken, position.path) is not None:
         assert parsed.object is not None, "it is held as something safe"
-    elif unit is not None and kind.without is not None and kind.without(broken, position.path) is not None:
-        assert parsed.object is not None, "less than the unit goes"
     elif unit is None:
         assert parsed.object is None
     else:
