@@ -124,6 +124,9 @@ class CertificateIssuer:
         except IssueError as error:
             self._count(error.code)
             raise
+        except RequestError as error:
+            self.statistics.failed += 1
+            raise IssueError("UNAVAILABLE", str(error)) from None
         except Exception as error:  # as for a request
             self.statistics.failed += 1
             self._log.error("signing failed", caller=str(caller), reason=type(error).__name__)

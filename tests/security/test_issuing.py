@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from structlog.testing import capture_logs
 
 from pypilot.security.impersonation import Impersonation
@@ -134,3 +135,21 @@ def test_pods_that_come_and_go_count():
     assert not made.allows(ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/web")
     now[0] = {**now[0], **dict([pod("db-2", "shop", "db", "a")])}
     assert made.allows(ZTUNNEL, "spiffe://cluster.local/ns/shop/sa/db")
+
+
+async def test_a_key_made_here_has_the_usual_lifetime():
+    made = await issuer(make_root("cluster.local", NOW), default=2).credential(Who())
+    leaf = x509.load_pem_x509_certificate(made.chain[0].encode())
+    assert hours(made.chain) == 2
+    assert made.not_after == leaf.not_valid_after_utc
+    assert load_pem_private_key(made.key, None).public_key() == leaf.public_key()
+    assert "PRIVATE" not in repr(made)
+
+
+@pytest.mark.parametrize("root", [None, make_root("cluster.local", NOW - timedelta(days=4000))])
+async def test_no_key_without_a_ca_that_holds(root):
+    made = issuer(root)
+    with pytest.raises(IssueError) as caught:
+        await made.credential(Who())
+    assert caught.value.code == "UNAVAILABLE"
+    assert made.statistics.failed == 1
