@@ -124,7 +124,7 @@ class CertificateIssuer:
         except IssueError as error:
             self._count(error.code)
             raise
-        except RequestError as error:
+        except ExpiredError as error:
             self.statistics.failed += 1
             raise IssueError("UNAVAILABLE", str(error)) from None
         except Exception as error:  # as for a request
