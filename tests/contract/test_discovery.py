@@ -41,7 +41,6 @@ async def test_the_start_of_a_sidecar(plane: Plane) -> None:
         assert list(endpoints.resources) == [SHOP]
         await stream.send(LDS)
         await stream.send(NDS)
-        await stream.send(PCDS)
         await stream.send(HEALTH)
         await stream.accept(endpoints)
         listeners = await stream.next(LDS)
@@ -51,7 +50,9 @@ async def test_the_start_of_a_sidecar(plane: Plane) -> None:
         await stream.send(RDS, ["8080"])
         await stream.accept(listeners)
         assert list((await stream.next(RDS)).resources) == ["8080"]
-        assert await stream.is_silent(), "neither the agent's ProxyConfig nor its word on health is answered"
+        bundle = await stream.get(PCDS)
+        assert len(bundle.resources) == 1, "the agent takes the first of one"
+        assert await stream.is_silent(), "its word on health is not answered"
     (table,) = names.resources.values()
     found = find_istio_message("istio.networking.nds.v1.NameTable")
     assert found is not None
@@ -168,7 +169,7 @@ async def test_names_that_are_not_for_a_sidecar(plane: Plane, name: str) -> None
         assert (answer.resources, answer.removed) == ({}, (name,))
 
 
-@pytest.mark.parametrize("kind", [PCDS, "istio.io/debug/syncz", "istio.io/connections", "no.such.type"])
+@pytest.mark.parametrize("kind", ["istio.io/debug/syncz", "istio.io/connections", "no.such.type"])
 async def test_types_that_are_not_served(plane: Plane, kind: str) -> None:
     """Asked for everything, nothing is said; asked by name, that there is none. The stream lives on."""
     async with streaming(plane.port, plane.credentials("web"), WEB) as stream:
