@@ -165,7 +165,7 @@ class Agent:
             if (now := _content(self._settings.root)) and now != known:
                 if known:
                     log.info("other roots", file=str(self._settings.root))
-                    self.certificate.renew_soon()
+                    self.certificate.renew_soon(now)
                 known = now
 
     async def _render(self) -> Path:

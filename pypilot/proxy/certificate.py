@@ -28,6 +28,9 @@ _JITTER: Final = 0.1
 _SPREAD: Final = 5.0
 """Seconds over which a mesh asks anew after a change of its roots."""
 
+_LATE: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Seconds after which a CA is asked again that has not read the published roots yet; in the end it knows better."""
+
 
 class CertificateError(Exception):
     """The CA gave none, or none that can be used; says why."""
@@ -85,6 +88,13 @@ def read_answer(key: ec.EllipticCurvePrivateKey, chain: list[str]) -> Credential
     return Credentials(shown.encode(), pem, roots, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
+def _certificates(pem: bytes) -> frozenset[bytes]:
+    try:
+        return frozenset(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        return frozenset()
+
+
 class WorkloadCertificate:
     """Keeps credentials that hold."""
 
@@ -113,13 +123,22 @@ class WorkloadCertificate:
         self._chance = chance
         self._changed: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
+        self._published: frozenset[bytes] = frozenset()
+        """Roots that the next answers should have; empty if that is not asked."""
+        self._late = 0
+        """How many answers in a row had others."""
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Be told when there are other credentials."""
         self._changed.append(changed)
 
-    def renew_soon(self) -> None:
-        """Do not wait for half of its life: there are other roots, which come with the next certificate."""
+    def renew_soon(self, published: bytes = b"") -> None:
+        """Do not wait for half of its life: there are other roots, which come with the next certificate.
+
+        Args:
+            published: those roots in PEM. A CA that gives others is asked a few times more: it may read them later.
+        """
+        self._published, self._late = _certificates(published), 0
         self._wake.set()
 
     async def run(self) -> None:
@@ -149,12 +168,21 @@ class WorkloadCertificate:
         for changed in self._changed:
             changed()
 
+    def _lacks_roots(self) -> bool:
+        """Others are published than the CA gave."""
+        if not self._published or self.credentials is None:
+            return False
+        return _certificates(self.credentials.roots) != self._published | _certificates(self._more_roots)
+
     async def _sleep_until_renewal(self) -> None:
         """In steps, for clocks are set and machines sleep."""
         assert self.credentials is not None
         now = self._now()
         half = (self.credentials.not_after - now) / 2
         due = now + half * (1 + _JITTER * (2 * self._chance() - 1))
+        if self._lacks_roots() and self._late < len(_LATE):
+            due = min(due, now + timedelta(seconds=_LATE[self._late]))
+            self._late += 1
         while (left := (due - self._now()).total_seconds()) > 0 and not self._wake.is_set():
             sleeping = asyncio.ensure_future(self._sleep(min(left, _LONGEST_SLEEP)))
             waking = asyncio.ensure_future(self._wake.wait())

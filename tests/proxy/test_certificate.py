@@ -1,6 +1,8 @@
 """The life of a workload's certificate, by a clock that is ours (SDS-010)."""
 
 import asyncio
+import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,6 +93,35 @@ async def test_other_roots_bring_a_new_one_at_once():
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("more", ["", "beside"])
+async def test_a_ca_that_learns_of_other_roots_later_is_asked_again(more):
+    rig = Rig()
+    if more:
+        rig.certificate._more_roots = make_root(more, BEGIN).bundle
+    old, new = rig.authority.root, make_root("new", BEGIN)
+    knowing = Authority(replace(old, bundle=old.bundle + new.bundle))
+
+    async def ask(csr, seconds):
+        if len(rig.asked) == 3:
+            rig.authority = knowing
+        return await rig.ask(csr, seconds)
+
+    rig.certificate._ask = ask
+    rig.certificate.renew_soon(knowing.root.bundle)
+    await rig.until(lambda: len(rig.asked) > 4)
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(rig.asked[:5])]
+    # Woken, twice too early for the CA, then at half its life; certificates count whole seconds.
+    assert gaps == pytest.approx([2.5, 2.0, 4.0, DAY.total_seconds() / 2], abs=1)
+    assert rig.certificate.credentials.roots.startswith(knowing.root.bundle)
+
+
+async def test_a_ca_whose_roots_are_not_the_published_ones_is_not_asked_for_ever():
+    rig = Rig()
+    rig.certificate.renew_soon(make_root("of others", BEGIN).bundle)
+    await rig.until(lambda: len(rig.asked) > 10)
+    assert abs(rig.asked[9] - rig.asked[8] - DAY / 2) < timedelta(seconds=1)
 
 
 async def test_one_that_has_expired_is_not_taken():

@@ -1,6 +1,7 @@
 """NDS-005, BOOT-002: what an agent answers to DNS queries of its pod."""
 
 import asyncio
+from contextlib import suppress
 from ipaddress import ip_address
 from types import SimpleNamespace
 
@@ -153,7 +154,10 @@ class Serving:
         forwarder = Forwarder([r.address for r in self.resolvers], self.seconds, self.at_once)
         self.server = DnsServer(forwarder)
         self.server.table = self.table
-        await self.server.start([("127.0.0.1", 0)])
+        for _ in range(20):  # a port that is free for UDP may be taken for TCP
+            with suppress(OSError):
+                await self.server.start([("127.0.0.1", 0)])
+                break
         (self.at,) = self.server.addresses
         return self
 
