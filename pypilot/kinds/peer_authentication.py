@@ -1,9 +1,9 @@
 """Istio PeerAuthentication (security.istio.io): which mutual TLS a workload demands (PA rows)."""
 
-from collections.abc import Iterable
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Literal
 
-from pypilot.kinds.base import Finding, Kind, Object, Spec
+from pypilot.kinds.base import FieldPath, Finding, Held, Kind, Object, Spec
 from pypilot.kinds.refusals import refuse
 
 MutualTLSMode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
@@ -53,6 +53,10 @@ class PeerAuthentication(Object, frozen=True, kw_only=True):
     """Which workloads demand which mutual TLS."""
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
 def validate_selector(selector: PodSelector | None, path: str) -> Iterable[Finding]:
     """Labels must have names, and their values no wildcards."""
     for key, value in (selector.match_labels if selector is not None else {}).items():
@@ -67,10 +71,34 @@ def validate(policy: PeerAuthentication) -> Iterable[Finding]:
     spec = policy.spec
     yield from validate_selector(spec.selector, "spec.selector")
     for port in spec.port_level_mtls:
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if not _is_port(port):
             yield Finding(f"spec.portLevelMtls.{port}", f"{port!r} is not a port number")
     if spec.port_level_mtls and not spec.selects:
         yield refuse("spec.portLevelMtls", "it has no effect without a selector (PA-004)")
+
+
+_STRICT: Final = {"mode": "STRICT"}
+_MEANWHILE: Final = "until it is corrected it is STRICT"
+
+
+def _hold(policy: Mapping[str, Any], path: FieldPath) -> Held | None:
+    """A mode that cannot be told closes the door: without the policy plain connections would be taken."""
+    spec = policy.get("spec")
+    if path[:2] == ("spec", "mtls"):
+        return _with(policy, {"mtls": _STRICT}, _MEANWHILE)
+    if path[:2] != ("spec", "portLevelMtls") or not isinstance(spec, Mapping):
+        return None
+    ports, port = spec.get("portLevelMtls"), path[2] if len(path) > 2 else ""
+    if not isinstance(ports, Mapping) or port not in ports:
+        return _with(policy, {"mtls": _STRICT, "portLevelMtls": {}}, _MEANWHILE)
+    others = {number: mode for number, mode in ports.items() if number != port}
+    if not _is_port(str(port)):
+        return _with(policy, {"portLevelMtls": others}, "it is left out")
+    return _with(policy, {"portLevelMtls": {**others, port: _STRICT}}, _MEANWHILE)
+
+
+def _with(policy: Mapping[str, Any], fields: Mapping[str, Any], meaning: str) -> Held:
+    return Held({**policy, "spec": {**policy["spec"], **fields}}, meaning)
 
 
 KIND = Kind(
@@ -78,6 +106,7 @@ KIND = Kind(
     "security.istio.io",
     ("v1", "v1beta1"),
     "peerauthentications",
+    hold=_hold,
     validate=validate,
     short_names=("pa",),
     columns=("spec.mtls.mode",),
