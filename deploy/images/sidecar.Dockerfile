@@ -1,4 +1,4 @@
-# What injected pods run, as init container and as proxy: the agent, Envoy and iptables.
+# What injected pods run, as init container and as proxy, and what gateways run: the agent, Envoy and iptables.
 #   docker build -f deploy/images/sidecar.Dockerfile -t pypilot-sidecar:0.1.0 .
 # Envoy is that of the proxy's image, which is built first.
 ARG PROXY_IMAGE=pypilot-proxy:0.1.0
@@ -37,7 +37,7 @@ RUN command -v iptables-restore > /dev/null && command -v ip > /dev/null \
     && rm -rf /var/lib/apt/lists/* /var/cache/debconf/* /var/log/*; }
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="pypilot-sidecar" \
-      org.opencontainers.image.description="Envoy with its agent, for pods that pypilot injects" \
+      org.opencontainers.image.description="Envoy with its agent, for pods that pypilot injects and for gateways" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/pypilot/pypilot" \
       org.opencontainers.image.version="${VERSION}"

@@ -12,7 +12,7 @@ up)
   shift
   kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config "$here/cluster.yaml" --wait 120s "$@"
   make -C "$root" images
-  kind load docker-image --name "$name" pypilot:0.1.0 pypilot-proxy:0.1.0 pypilot-sidecar:0.1.0
+  kind load docker-image --name "$name" pypilot:0.1.0 pypilot-sidecar:0.1.0
   k apply --server-side --field-manager=pypilot -k "$here/../kubernetes/crds"
   k apply -k "$here"
   k -n istio-system rollout status deployment/pypilot deployment/istio-ingressgateway --timeout=300s

@@ -43,14 +43,13 @@ class Place:
     PYPILOT_E2E_KUBECONFIG: names the cluster; nothing else does, so that nobody's cluster is used by chance.
     PYPILOT_E2E_IN: command prefix that runs a program where nodes can be reached, kubectl included; may be empty.
     PYPILOT_E2E_LOAD: command that loads images, `{tar}` for a file that `docker save` wrote; empty: they can be pulled.
-    PYPILOT_E2E_IMAGE, PYPILOT_E2E_PROXY_IMAGE, PYPILOT_E2E_SIDECAR_IMAGE: names of the images.
+    PYPILOT_E2E_IMAGE, PYPILOT_E2E_SIDECAR_IMAGE: names of the images.
     """
 
     kubeconfig: str
     prefix: tuple[str, ...]
     load: tuple[str, ...]
     image: str
-    proxy_image: str
     sidecar_image: str
 
     @classmethod
@@ -68,18 +67,13 @@ class Place:
             tuple(shlex.split(environment.get("PYPILOT_E2E_IN", ""))),
             tuple(shlex.split(environment.get("PYPILOT_E2E_LOAD", ""))),
             environment.get("PYPILOT_E2E_IMAGE") or "pypilot:0.1.0",
-            environment.get("PYPILOT_E2E_PROXY_IMAGE") or "pypilot-proxy:0.1.0",
             environment.get("PYPILOT_E2E_SIDECAR_IMAGE") or "pypilot-sidecar:0.1.0",
         )
 
     @property
     def images(self) -> Mapping[str, str]:
         """Names in the manifests, and those here."""
-        return {
-            "pypilot": self.image,
-            "pypilot-proxy": self.proxy_image,
-            "pypilot-sidecar": self.sidecar_image,
-        }
+        return {"pypilot": self.image, "pypilot-sidecar": self.sidecar_image}
 
 
 @dataclass(slots=True)

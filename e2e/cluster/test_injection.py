@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from e2e.cluster.installation import OFFICE, SYSTEM, Installation
+from e2e.cluster.installation import GATEWAY, OFFICE, SYSTEM, Installation
 from e2e.cluster.kubectl import Data, eventually
 from e2e.cluster.load import Load, Report
 from e2e.cluster.office import (
@@ -165,6 +165,26 @@ def test_an_injected_gateway_leads_outsiders_in(office: Office) -> None:
             lambda: (a := office.ask(STRANGER, f"http://{gate}.{OFFICE}/", host)).status == 200 and a,
         )
         assert f"URI={identity(gate)}" in answer.caller
+
+
+def test_the_installed_gateway_leads_outsiders_in(office: Office) -> None:
+    """It shows its own certificate where mutual TLS is demanded of everybody."""
+    assert answered(office, STRANGER, 0).body in ("ConnectionResetError", "RemoteDisconnected")
+    name, host = "front", "front.example"
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    gateway = {"selector": {"istio": "ingressgateway"}, "servers": [{"port": port, "hosts": [host]}]}
+    routes = {"hosts": [host], "gateways": [name], "http": [{"route": [{"destination": {"host": SERVER}}]}]}
+    made = [
+        {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": name, "namespace": OFFICE}, **spec}
+        for kind, spec in (("Gateway", {"spec": gateway}), ("VirtualService", {"spec": routes}))
+    ]
+    with applied(office, *made):
+        url = f"http://{GATEWAY}.{SYSTEM}/"
+        answer: Answer = eventually(
+            "it leads to the server", lambda: (a := office.ask(STRANGER, url, host)).status == 200 and a
+        )
+        assert f"By={identity(SERVER)}" in answer.caller
+        assert f"URI=spiffe://cluster.local/ns/{SYSTEM}/sa/{GATEWAY}" in answer.caller
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,6 @@ GENERATED: dict[Path, Callable[[], str]] = {
     CHART / "files/rules.yaml": access_rules,
     CHART / "files/webhook.yaml": webhook,
     CHART / "files/injection.yaml": injection,
-    CHART / "files/envoy.yaml": (KUSTOMIZE / "ingress/envoy.yaml").read_text,
-    CHART / "files/root.yaml": (KUSTOMIZE / "ingress/root.yaml").read_text,
-    CHART / "files/token.yaml": (KUSTOMIZE / "ingress/token.yaml").read_text,
 }
 
 

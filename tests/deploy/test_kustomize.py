@@ -21,7 +21,7 @@ def test_images_are_named_with_their_tags() -> None:
     for name in ("", "cluster", "namespaced", "samples"):
         for workload in (o for o in kustomized(name) if o["kind"] == "Deployment"):
             for container in workload["spec"]["template"]["spec"]["containers"]:
-                assert container["image"].startswith(("pypilot:", "pypilot-proxy:"))
+                assert container["image"].startswith(("pypilot:", "pypilot-sidecar:"))
 
 
 def test_the_image_of_injected_pods_is_the_settings_default_until_images_say_otherwise(tmp_path: Path) -> None:
