@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from aiohttp import ClientError, web
 
-from pypilot.cli.demo.addresses import free_port
+from pypilot.cli.demo.addresses import reserve
 from pypilot.cli.demo.bootstrap import NodeIdentity, ads_bootstrap
 from pypilot.cli.demo.certificates import Authority
 from pypilot.cli.demo.clients import HttpClient
@@ -93,10 +93,13 @@ async def until(condition: Callable[[], Any]) -> None:
 async def test_an_ingress_is_served_by_host_path_and_certificate(envoy_binary: Path, tmp_path: Path) -> None:
     """KSVC-045…051: TLS from the Secret, two paths, a port by name; an Ingress of class nginx is not served."""
     authority = Authority("ingress")
-    plain, secure = free_port(), free_port()
     config = tmp_path / "config"
     config.mkdir()
     async with AsyncExitStack() as stack:
+        places = [stack.enter_context(closing(reserve("127.0.0.1", 0))) for _ in range(2)]
+        plain, secure = (place.address[1] for place in places)
+        for place in places:
+            place.leave_to_others()
         ports = {name: await stack.enter_async_context(backend(name)) for name in ("web", "cart")}
         tls = [{"hosts": [HOST], "secretName": "shop-tls"}]
         world = [
@@ -115,14 +118,16 @@ async def test_an_ingress_is_served_by_host_path_and_certificate(envoy_binary: P
         await envoy.wait_live(PATIENCE)
         client = await stack.enter_async_context(HttpClient.to("127.0.0.1", authority.client_context()))
 
+        bases = (f"https://{HOST}:{secure}", f"http://{HOST}:{plain}")
+
         async def answered() -> bool:
             try:
-                return (await client.get(f"https://{HOST}:{secure}/")).status == 200
+                return all([(await client.get(f"{base}/")).status == 200 for base in bases])
             except ClientError:
                 return False
 
         await until(answered)
-        for base in (f"https://{HOST}:{secure}", f"http://{HOST}:{plain}"):
+        for base in bases:
             got = {p: (await client.get(base + p)).body for p in ("/", "/cart", "/cart/1", "/carting", "/else")}
             assert got == {"/": b"web", "/cart": b"cart", "/cart/1": b"cart", "/carting": b"web", "/else": b"web"}
         assert (await client.get(f"http://{OTHER}:{plain}/")).status == 404
