@@ -140,8 +140,8 @@ class Proxy:
 
     @property
     def has_mesh_certificates(self) -> bool:
-        """True if somebody serves it `default` and `ROOTCA`; Istio's agent does so for any Envoy."""
-        return self.is_istio_build or self.workload_sds or self.certificates_over_ads or bool(self.istio_version)
+        """True if somebody serves it `default` and `ROOTCA`. A version alone says nothing: anybody can write it."""
+        return self.is_istio_build or self.workload_sds or self.certificates_over_ads
 
     def label(self, key: str) -> str:
         """The value of a label, or the empty string."""

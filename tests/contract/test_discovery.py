@@ -61,8 +61,9 @@ async def test_the_start_of_a_sidecar(plane: Plane) -> None:
 
 
 async def test_its_certificates_come_from_the_agent(plane: Plane) -> None:
-    """Also beside an upstream Envoy, which lists what it has: the agent's bootstrap gives every Envoy that socket."""
+    """Also beside an upstream Envoy, which lists what it has, if the agent is told to say so (ISTIO_META_…)."""
     upstream = node("web", "10.1.0.1")
+    upstream.metadata.update({"WORKLOAD_SDS": "true"})
     upstream.extensions.add(name="envoy.filters.http.router")
     for who in (WEB, upstream):
         async with streaming(plane.port, plane.credentials("web"), who) as stream:
