@@ -53,6 +53,7 @@ class Load:
                     await task
 
 
+@pytest.mark.usefixtures("gateway")
 async def test_a_secret_is_rotated_without_a_failed_handshake(stage: Stage, app: Start, host: str) -> None:
     https = Https(stage, host, mode="SIMPLE")
     backend = await app()
