@@ -15,7 +15,7 @@ from e2e.outcomes.servers import GREETING, GrpcServer, TcpServer, echo, greet
 from e2e.outcomes.stage import Proxy, Stage
 from e2e.outcomes.test_tls import AUTHORITY, EXTRA
 
-pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("gateway")]
 
 
 async def test_a_server_that_speaks_first_is_heard_through_a_gateway(stage: Stage, web: Caller, host: str) -> None:
