@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pypilot.proxy.ineffective import Ineffective, ineffective, is_plain
 from pypilot.proxy.values import PORTS, Fields, HostPort, yaml_of
+from pypilot.wire.proxy_config import merged
 
 _MOST_THREADS: Final = 1 << 12
 
@@ -85,15 +86,6 @@ HONOURED: Final = frozenset(
         *("readinessProbe", "proxyMetadata"),
     }
 )
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects are merged field by field, everything else is replaced."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        out[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return out
 
 
 def _remote(fields: Fields, key: str, old: str, skipped: list[Ineffective]) -> RemoteService | None:

@@ -11,6 +11,7 @@ from typing import Any
 from pypilot.kinds.base import Finding
 from pypilot.kinds.proxy_config import ProxyConfig
 from pypilot.kinds.yaml_data import YamlError, load_document
+from pypilot.wire.proxy_config import merged
 
 ANNOTATION = "proxy.istio.io/config"
 BUILT_IN: Mapping[str, Any] = MappingProxyType(
@@ -28,15 +29,6 @@ BUILT_IN: Mapping[str, Any] = MappingProxyType(
     }
 )
 """PC-002."""
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects are merged field by field, everything else is replaced."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        out[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return out
 
 
 def _as_settings(config: ProxyConfig | None) -> dict[str, Any]:
