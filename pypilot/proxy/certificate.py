@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from pypilot.kube.retry import Retry
 from pypilot.proxy import log
 
 FIRST_RETRY: Final = 0.5
@@ -143,16 +144,15 @@ class WorkloadCertificate:
 
     async def run(self) -> None:
         """Ask and renew, for ever."""
-        failures = 0
+        retry = Retry(FIRST_RETRY, LONGEST_RETRY, self._chance)
         while True:
             try:
                 await self._renew()
-                failures = 0
+                retry.succeeded()
                 await self._sleep_until_renewal()
             except CertificateError as error:
                 self.error = str(error)
-                pause = min(FIRST_RETRY * 2.0 ** min(failures, 16), LONGEST_RETRY) * (0.5 + self._chance() / 2)
-                failures += 1
+                pause = retry.failed()
                 log.warning("no certificate", reason=self.error, again_in=round(pause, 1))
                 await self._sleep(pause)
 
