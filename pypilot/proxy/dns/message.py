@@ -146,11 +146,6 @@ def answers_to(data: bytes, number: int, question: bytes) -> bool:
     return bool(found == number and flags & _RESPONSE and questions == 1 and echoed.lower() == question.lower())
 
 
-def is_truncated(data: bytes) -> bool:
-    """An answer of which a part is missing."""
-    return bool(HEADER.unpack_from(data)[1] & _TRUNCATED)
-
-
 def with_id(data: bytes, number: int) -> bytes:
     """The same message with another id."""
     return number.to_bytes(2, "big") + data[2:]
