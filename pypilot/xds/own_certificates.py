@@ -120,6 +120,7 @@ class OwnCertificates:
         due = self._now() + half * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311 - nothing secret
         while not credential.outdated.is_set() and (left := (due - self._now()).total_seconds()) > 0:
             try:
-                await asyncio.wait_for(credential.outdated.wait(), min(left, _LONGEST_SLEEP))
+                async with asyncio.timeout(min(left, _LONGEST_SLEEP)):  # wait_for of 3.11 can lose a cancellation
+                    await credential.outdated.wait()
             except TimeoutError:
                 continue
