@@ -4,20 +4,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from e2e.kube.binaries import UnavailableError
 from e2e.kube.client import Client
-from e2e.kube.cluster import Cluster, running
+from e2e.kube.cluster import Cluster
 from e2e.kube.crds import install
+from e2e.kube.offered import offered
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server."""
-    try:
-        with running(tmp_path_factory.mktemp("kube")) as made:
-            yield made
-    except UnavailableError as error:
-        pytest.skip(str(error))
+    yield from offered(tmp_path_factory.mktemp("kube"))
 
 
 @pytest.fixture

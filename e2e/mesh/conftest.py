@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from e2e.kube.binaries import UnavailableError
-from e2e.kube.cluster import Cluster, running
+from e2e.kube.cluster import Cluster
+from e2e.kube.offered import offered
 from e2e.mesh.files import Files
 from e2e.mesh.kubernetes import api_server
 from e2e.mesh.mesh import Mesh, meshed
@@ -28,11 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server."""
-    try:
-        with running(tmp_path_factory.mktemp("kube")) as made:
-            yield made
-    except UnavailableError as error:
-        pytest.skip(str(error))
+    yield from offered(tmp_path_factory.mktemp("kube"))
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
